@@ -1,0 +1,46 @@
+# Evident: `make demo` shows it at work, `make test` runs every test, `make check` the fast part.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: demo test check lint serve clean lock
+
+demo: $(STAMP)
+	$(BIN)/rag demo
+
+serve: $(STAMP)
+	$(BIN)/rag serve
+
+test: $(DEV_STAMP)
+	$(BIN)/rag models pull --all-defaults
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+$(BIN)/python:
+	@echo "Making $(VENV) and installing pinned dependencies: about two minutes, once."
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Pins everything that is installed now; run it after a change of dependencies.
+lock: $(DEV_STAMP)
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Data sets, runs, measures, significance and reports."""

@@ -1,0 +1,58 @@
+"""Writing files so that they survive a crash: write, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+
+
+def sync_file(path: Path) -> None:
+    """Flush a closed file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk: without it a rename may be lost."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` atomically: a crash leaves the old bytes or the new."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of every file below `path`."""
+    return sum(file.stat().st_size for file in walk_files(path))
+
+
+def walk_files(path: Path) -> Iterator[Path]:
+    """Every regular file below `path`, in sorted order."""
+    yield from sorted(file for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,1 @@
+"""Models, retrievers, fusion, decoding and the pipeline that joins them."""

@@ -1,0 +1,85 @@
+"""The answer request and the cited answer: the schema of `/v1/answer`, of the CLI and of Python."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from indexes.filters import Filter
+from rag.search import Fusion, Hit, Name, Query, RetrieverChoice
+
+
+class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How tokens are chosen. `temperature` 0 is greedy; a `seed` makes sampling repeatable."""
+
+    max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 128
+    temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    stop: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=8)
+    ] = []
+
+
+class AnswerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A question for an index. `limit` is how many hits are shown to the model."""
+
+    index: Name
+    query: Query
+    limit: Annotated[int, Meta(ge=1, le=50)] = 3
+    retrievers: Annotated[list[RetrieverChoice], Meta(max_length=16)] = []
+    fusion: Fusion = Fusion()
+    filter: Filter | None = None
+    decode: Decode = Decode()
+    min_evidence: Annotated[float, Meta(ge=0, le=1)] | None = None
+    timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] | None = None
+
+
+class Citation(msgspec.Struct, frozen=True):
+    """`answer[start:end]` is supported by `text[source_start:source_end]` of the hit `hit_id`."""
+
+    start: int
+    end: int
+    hit_id: str
+    source_start: int
+    source_end: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of the generator's own tokenizer."""
+
+    prompt_tokens: int = 0
+    compressed_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class DecodeReport(msgspec.Struct, frozen=True):
+    """What decoding did: drafted and accepted tokens, their ratio `alpha`, monitors in force."""
+
+    drafter: str = "none"
+    drafted: int = 0
+    accepted: int = 0
+    alpha: float | None = None
+    monitors: list[str] = []
+    finish_reason: Literal["stop", "length", "cancelled", "not_called"] = "stop"
+    first_token_ms: float | None = None
+    tokens_per_s: float | None = None
+
+
+class AnswerResponse(msgspec.Struct, frozen=True):
+    """An answer with its evidence; with `no_evidence` the model was not called."""
+
+    request_id: str
+    index: str
+    index_version: int
+    status: Literal["ok", "no_evidence"]
+    answer: str
+    citations: list[Citation]
+    evidence: list[Hit]
+    usage: Usage
+    decode: DecodeReport
+    timings_ms: dict[str, float]
+    truncated: bool = False
+    warnings: list[str] = []

@@ -1,0 +1,126 @@
+"""Evidence → a cited answer: weigh the evidence, prompt, decode, cite."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from indexes.errors import Cancelled
+from indexes.snapshot import Snapshot
+from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
+from rag.cite import cite, clean_answer
+from rag.evidence import evidence_strengths
+from rag.generate.language_model import LanguageModel
+from rag.ranking import RankedQuery
+from rag.search import Hit
+from rag.stopwatch import Stopwatch
+
+MIN_EVIDENCE = 0.35
+"""Default strength below which a hit is no evidence; how it was chosen: README, "No evidence"."""
+
+
+def answer_from(
+    request: AnswerRequest,
+    snapshot: Snapshot,
+    ranked: RankedQuery,
+    hits: Sequence[Hit],
+    generator: Callable[[], LanguageModel],
+    watch: Stopwatch,
+    warnings: list[str],
+    *,
+    request_id: str,
+    cancel: threading.Event | None,
+    on_text: Callable[[str], None] | None,
+) -> AnswerResponse:
+    """Answer from the hits that are strong enough; with none of them the model is not called.
+
+    Raises `Cancelled` and `DeadlineExceeded` from the decoding loop's step that saw them.
+    """
+    with watch.stage("evidence"):
+        evidence = _strong(request, snapshot, ranked, hits)
+    if not evidence:
+        return _response(request, snapshot, watch, warnings, request_id, [])
+    from rag.generate.loop import generate
+    from rag.generate.prompt import build_prompt
+
+    with watch.stage("load"):
+        model = generator()
+    with watch.stage("prompt"):
+        room = model.context_length - request.decode.max_tokens
+        prompt = build_prompt(model.tokenizer, request.query, evidence, max_prompt_tokens=room)
+    with watch.stage("generate"):
+        generation = generate(
+            model,
+            prompt.token_ids,
+            request.decode,
+            cancel=cancel,
+            deadline=watch.deadline,
+            on_text=on_text,
+        )
+    if generation.finish_reason == "cancelled":
+        raise Cancelled("the answer was cancelled")
+    with watch.stage("cite"):
+        answer = clean_answer(generation.text)
+        citations = cite(answer, evidence)
+    report = DecodeReport(
+        finish_reason=generation.finish_reason,
+        first_token_ms=generation.first_token_ms,
+        tokens_per_s=generation.tokens_per_s,
+    )
+    usage = Usage(
+        prompt_tokens=len(prompt.token_ids),
+        compressed_tokens=len(prompt.token_ids),
+        completion_tokens=len(generation.token_ids),
+    )
+    return _response(
+        request,
+        snapshot,
+        watch,
+        warnings,
+        request_id,
+        evidence,
+        answer=answer,
+        citations=citations,
+        usage=usage,
+        report=report,
+        truncated=prompt.truncated or bool(ranked.truncated),
+    )
+
+
+def _strong(
+    request: AnswerRequest, snapshot: Snapshot, ranked: RankedQuery, hits: Sequence[Hit]
+) -> list[Hit]:
+    threshold = MIN_EVIDENCE if request.min_evidence is None else request.min_evidence
+    rows = [candidate.row for candidate in ranked.candidates[: len(hits)]]
+    strengths = evidence_strengths(snapshot, ranked.vectors, rows)
+    return [hit for hit, strength in zip(hits, strengths, strict=True) if strength >= threshold]
+
+
+def _response(
+    request: AnswerRequest,
+    snapshot: Snapshot,
+    watch: Stopwatch,
+    warnings: list[str],
+    request_id: str,
+    evidence: list[Hit],
+    *,
+    answer: str = "",
+    citations: list[Citation] | None = None,
+    usage: Usage | None = None,
+    report: DecodeReport | None = None,
+    truncated: bool = False,
+) -> AnswerResponse:
+    return AnswerResponse(
+        request_id=request_id,
+        index=request.index,
+        index_version=snapshot.manifest.version,
+        status="ok" if evidence else "no_evidence",
+        answer=answer,
+        citations=citations or [],
+        evidence=evidence,
+        usage=usage or Usage(),
+        decode=report or DecodeReport(finish_reason="not_called"),
+        timings_ms=watch.total(),
+        truncated=truncated,
+        warnings=warnings,
+    )

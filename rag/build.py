@@ -1,0 +1,259 @@
+"""Batch build: documents in, a committed index out. Interrupted, it goes on where it stopped.
+
+Documents are cut into shards. A shard is a pure function of the inputs and the configuration:
+once it is written and synced it is never made again. The plan file holds the fingerprint of both;
+with the same fingerprint a later run skips the shards it finds, with another it starts over.
+What people search changes only at the end, in one commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from indexes.analyzer import Analyzer, AnalyzerConfig
+from indexes.commit import first_manifest
+from indexes.document_store import StoredDocument, with_hash
+from indexes.errors import CorruptIndex, InvalidInput
+from indexes.files import write_durably
+from indexes.library import index_folder
+from indexes.manifest import SEGMENTS, Manifest, SegmentEntry
+from indexes.passages import PassageConfig, passage_spans
+from indexes.readers import Read, inputs_fingerprint, read_documents, total_bytes
+from indexes.rejects import Rejects
+from indexes.representation import PassageVectors
+from indexes.segment import check_segment, write_segment
+from indexes.writer import BUILD, IndexWriter
+from rag.config import Settings
+from rag.progress import Deferred, Progress
+from rag.retrievers.opening import entry_of, open_retriever
+from rag.retrievers.retriever import Retriever, RetrieverSpec
+
+SHARD_DOCUMENTS = 1024
+SHARD_CHARS = 16_000_000
+PLAN = "plan.json"
+MODEL_COST = 50.0
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """What to build. `rejects` is where rejected documents are written."""
+
+    name: str
+    inputs: list[Path]
+    retrievers: list[RetrieverSpec]
+    analyzer: AnalyzerConfig
+    passages: PassageConfig
+    rejects: Path
+    restart: bool = False
+
+
+class BuildReport(msgspec.Struct, frozen=True):
+    """What came of it. `resumed` counts the documents of shards an earlier run had finished."""
+
+    name: str
+    version: int
+    n_documents: int
+    n_passages: int
+    n_rejected: int
+    resumed: int
+    up_to_date: bool
+    rejects: str
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    fingerprint: str
+
+
+def build_index(request: BuildRequest, settings: Settings, progress: Progress) -> BuildReport:
+    """Make the index hold exactly the inputs' documents.
+
+    Raises `InvalidInput` when no usable document is found (the index stays as it was), and
+    `IndexLocked` when someone else is writing it.
+    """
+    folder = index_folder(settings.root, request.name)
+    entries = [entry_of(spec, settings) for spec in request.retrievers]
+    base = first_manifest(request.name, request.analyzer, request.passages, entries)
+    progress.note("reading the inputs")
+    fingerprint = _fingerprint(base, request)
+    with IndexWriter(folder) as writer:
+        current = writer.manifest()
+        if current and current.source == fingerprint and not request.restart:
+            return _up_to_date(current)
+        writer.sweep()
+        if request.restart or not _same_plan(folder / BUILD, fingerprint):
+            writer.drop_build()
+            (folder / BUILD).mkdir(parents=True)
+            write_durably(folder / BUILD / PLAN, msgspec.json.encode(_Plan(fingerprint)))
+        shards, resumed, rejected = _write_shards(folder / BUILD, base, request, settings, progress)
+        if not shards:
+            raise InvalidInput(f"no usable document in the inputs ({rejected} rejected)")
+        progress.note("merging and committing")
+        source = msgspec.structs.replace(base, source=fingerprint)
+        manifest = writer.replace(source, shards, folder / BUILD)
+        writer.drop_build()
+    return BuildReport(
+        name=manifest.name,
+        version=manifest.version,
+        n_documents=manifest.n_documents,
+        n_passages=manifest.n_passages,
+        n_rejected=rejected,
+        resumed=resumed,
+        up_to_date=False,
+        rejects=str(request.rejects) if rejected else "",
+    )
+
+
+def _write_shards(
+    build: Path,
+    base: Manifest,
+    request: BuildRequest,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[list[SegmentEntry], int, int]:
+    """Write the shards that are missing: (all shards, documents found done, documents rejected)."""
+    analyzer = Analyzer(request.analyzer)
+    retrievers: list[Retriever] = []
+    shards: list[SegmentEntry] = []
+    resumed = 0
+    progress.start("indexing", total_bytes(request.inputs), "B")
+    bar = Deferred(progress)
+    with Rejects(request.rejects) as rejects:
+        reads = unique(read_documents(request.inputs, rejects, on_bytes=bar.read), rejects)
+        for number, documents in enumerate(shards_of(reads)):
+            folder = build / SEGMENTS / f"shard-{number:05d}"
+            done = _finished(build, folder)
+            if done is not None:
+                resumed += done.n_documents
+                shards.append(done)
+                bar.settle()
+                continue
+            if not retrievers:
+                progress.note("loading the retrievers")
+                retrievers = [open_retriever(e, analyzer, settings) for e in base.retrievers]
+            entry = encode_shard(folder, documents, request.passages, retrievers, bar)
+            write_durably(_receipt(folder), msgspec.json.encode(entry))
+            shards.append(entry)
+            bar.settle()
+        progress.finish()
+        return shards, resumed, rejects.count
+
+
+def encode_shard(
+    folder: Path,
+    documents: Sequence[StoredDocument],
+    passages: PassageConfig,
+    retrievers: Sequence[Retriever],
+    bar: Deferred,
+) -> SegmentEntry:
+    """Represent the documents with every retriever and write them as one segment."""
+    stored = [cut(document, passages) for document in documents]
+    vectors = represent(stored, retrievers, bar)
+    return write_segment(folder, stored, vectors, [retriever.entry for retriever in retrievers])
+
+
+def cut(stored: StoredDocument, passages: PassageConfig) -> StoredDocument:
+    """The document with its passages' spans; a document with a title only is one empty passage."""
+    spans = passage_spans(stored.document.text, passages) or [(0, 0)]
+    return msgspec.structs.replace(stored, spans=spans)
+
+
+def represent(
+    documents: Sequence[StoredDocument], retrievers: Sequence[Retriever], bar: Deferred
+) -> dict[str, PassageVectors]:
+    """Every retriever's representation of every passage: the title, then the passage."""
+    texts = [
+        f"{stored.document.title} {stored.document.text[start:end]}".strip()
+        for stored in documents
+        for start, end in stored.spans
+    ]
+    bar.expect(sum(_cost(retriever) * len(texts) for retriever in retrievers))
+    vectors = {}
+    for retriever in retrievers:
+        on_done = partial(bar.work, cost=_cost(retriever))
+        vectors[retriever.entry.name] = retriever.encode_passages(texts, on_done)
+    return vectors
+
+
+def _cost(retriever: Retriever) -> float:
+    """A model's passage takes far longer than an analysed one; the bar should know."""
+    return MODEL_COST if retriever.entry.model else 1.0
+
+
+def shards_of(reads: Iterator[StoredDocument]) -> Iterator[list[StoredDocument]]:
+    """Documents cut into shards by number and size, the same way whenever they are read."""
+    shard: list[StoredDocument] = []
+    n_chars = 0
+    for stored in reads:
+        shard.append(stored)
+        n_chars += len(stored.document.text)
+        if len(shard) == SHARD_DOCUMENTS or n_chars >= SHARD_CHARS:
+            yield shard
+            shard, n_chars = [], 0
+    if shard:
+        yield shard
+
+
+def unique(reads: Iterator[Read], rejects: Rejects) -> Iterator[StoredDocument]:
+    """Documents without those whose id came before, which are rejected."""
+    seen: dict[str, str] = {}
+    for read in reads:
+        first = seen.get(read.document.id)
+        if first is not None:
+            rejects.add(read.source, read.line, read.document.id, f"duplicate id, first at {first}")
+            continue
+        seen[read.document.id] = f"{read.source}:{read.line}"
+        yield with_hash(read.document, [])
+
+
+def _finished(build: Path, folder: Path) -> SegmentEntry | None:
+    """The shard's entry if an earlier run finished it and its bytes are still right."""
+    receipt = _receipt(folder)
+    if not receipt.is_file():
+        return None
+    entry = msgspec.json.decode(receipt.read_bytes(), type=SegmentEntry)
+    try:
+        check_segment(build, entry, checksums=True)
+    except CorruptIndex:
+        return None
+    return entry
+
+
+def _receipt(folder: Path) -> Path:
+    return folder.with_suffix(".json")
+
+
+def _fingerprint(base: Manifest, request: BuildRequest) -> str:
+    facts = [
+        inputs_fingerprint(request.inputs),
+        base.analyzer_sha256,
+        base.passages,
+        base.retrievers,
+        base.format,
+        SHARD_DOCUMENTS,
+        SHARD_CHARS,
+    ]
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+
+def _same_plan(build: Path, fingerprint: str) -> bool:
+    plan = build / PLAN
+    if not plan.is_file():
+        return False
+    return msgspec.json.decode(plan.read_bytes(), type=_Plan).fingerprint == fingerprint
+
+
+def _up_to_date(current: Manifest) -> BuildReport:
+    return BuildReport(
+        name=current.name,
+        version=current.version,
+        n_documents=current.n_documents,
+        n_passages=current.n_passages,
+        n_rejected=0,
+        resumed=current.n_documents,
+        up_to_date=True,
+        rejects="",
+    )

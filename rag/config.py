@@ -1,0 +1,97 @@
+"""The one configuration object: flag > `RAG_*` environment > TOML file > default."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from indexes.errors import UsageError
+
+ENV_PREFIX = "RAG_"
+
+
+def _default_root() -> Path:
+    return platformdirs.user_data_path("evident") / "indexes"
+
+
+def _default_cache() -> Path:
+    return platformdirs.user_cache_path("evident")
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is in force for one process.
+
+    `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
+    The server reads `host`, `port`, `max_body_bytes` and `max_concurrency`.
+    """
+
+    root: Path = msgspec.field(default_factory=_default_root)
+    cache: Path = msgspec.field(default_factory=_default_cache)
+    generator: str = "smollm2-135m-instruct"
+    device: str = "cpu"
+    n_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    encode_batch_tokens: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
+    max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
+
+
+FIELDS = tuple(field.name for field in msgspec.structs.fields(Settings))
+
+
+def load_settings(
+    flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None
+) -> Settings:
+    """Merge the layers. `flags` with value None count as not given.
+
+    Raises `UsageError` naming the layer and the key: unknown keys and wrong types are errors.
+    """
+    merged: dict[str, Any] = {}
+    if file is not None:
+        merged |= _checked(_read_toml(file), f"configuration file {file}", strict=True)
+    merged |= _checked(_from_environment(environ), "environment", strict=False)
+    merged |= _checked({k: v for k, v in flags.items() if v is not None}, "flags", strict=False)
+    settings = Settings(**merged)
+    return msgspec.structs.replace(
+        settings, root=settings.root.expanduser(), cache=settings.cache.expanduser()
+    )
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration file {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the configuration file {file} is not valid TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key.removeprefix(ENV_PREFIX).lower(): value
+        for key, value in environ.items()
+        if key.startswith(ENV_PREFIX)
+    }
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is not Path or not isinstance(value, str | Path):
+        raise TypeError(f"Expected `{kind.__name__}`, got {value!r}")
+    return Path(value)
+
+
+def _checked(layer: Mapping[str, Any], origin: str, *, strict: bool) -> dict[str, Any]:
+    """The layer with its values converted to the types of `Settings`."""
+    try:
+        converted = msgspec.convert(dict(layer), Settings, strict=strict, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        known = ", ".join(FIELDS)
+        raise UsageError(f"{origin}: {error} (known settings: {known})") from error
+    return {key: getattr(converted, key) for key in layer}

@@ -1,0 +1,1 @@
+"""Decoding: language models behind one interface, one loop, prompts and citations."""

@@ -1,0 +1,150 @@
+"""Language models run by transformers on torch, behind the `LanguageModel` interface."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexes.errors import InvalidInput, ModelError, UnsafeModel
+from rag.generate.chat_tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+_LOADING = threading.Lock()
+"""Transformers' progress bars and verbosity are process-wide: one load at a time changes them."""
+
+
+class TorchModel:
+    """A causal language model in memory; share it between threads, one context each."""
+
+    def __init__(self, module: Any, tokenizer: ChatTokenizer, name: str) -> None:
+        self._module = module
+        self.name = name
+        self.tokenizer = tokenizer
+        self.context_length: int = module.config.max_position_embeddings
+        self.vocabulary_size: int = module.config.vocab_size
+        self.eos_ids = _eos_ids(module)
+
+    def open_context(self) -> TorchContext:
+        """A fresh, empty context with a key-value cache of its own."""
+        return TorchContext(self._module, self.context_length, self.vocabulary_size)
+
+
+class TorchContext:
+    """One sequence and its key-value cache; see `rag.generate.language_model.Context`."""
+
+    def __init__(self, module: Any, context_length: int, vocabulary_size: int) -> None:
+        from transformers import DynamicCache
+
+        self._module = module
+        self._context_length = context_length
+        self._vocabulary_size = vocabulary_size
+        # Without a config every layer keeps all its keys, also those with a sliding window (the
+        # attention mask hides what is too old): so any crop can be undone by feeding again.
+        self._cache = DynamicCache()
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """Tokens held in the cache."""
+        return self._position
+
+    def forward(self, token_ids: Sequence[int], *, last_only: bool = False) -> torch.Tensor:
+        """Append tokens; float32 logits `[len(token_ids) or 1, vocabulary]`, on the device."""
+        import torch
+
+        self._check(token_ids)
+        with torch.inference_mode():
+            ids = torch.tensor([token_ids], dtype=torch.long, device=self._module.device)
+            output = self._module(
+                input_ids=ids,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1 if last_only else 0,
+            )
+        self._position += len(token_ids)
+        logits: torch.Tensor = output.logits[0]
+        return logits.float()
+
+    def crop(self, position: int) -> None:
+        """Forget every token after the first `position`."""
+        if not 0 <= position <= self._position:
+            raise InvalidInput(f"cannot crop to {position}: the context holds {self._position}")
+        if position < self._position:
+            self._cache.crop(position - self._position)
+            self._position = position
+
+    def _check(self, token_ids: Sequence[int]) -> None:
+        if not token_ids:
+            raise InvalidInput("no token to feed")
+        if min(token_ids) < 0 or max(token_ids) >= self._vocabulary_size:
+            raise InvalidInput(f"token ids must be in 0..{self._vocabulary_size - 1}")
+        if self._position + len(token_ids) > self._context_length:
+            raise InvalidInput(
+                f"{self._position + len(token_ids)} tokens do not fit the model's context "
+                f"of {self._context_length}"
+            )
+
+
+def load_torch_model(
+    folder: Path, *, name: str, device: str = "cpu", n_threads: int | None = None
+) -> TorchModel:
+    """Load safetensors weights and the tokenizer from a local `folder`; nothing is downloaded.
+
+    float32 on a CPU, elsewhere the dtype of the files; SDPA attention. `n_threads` sets torch's
+    thread count, which is process-wide. Raises `UnsafeModel` when the folder has weights but none
+    in safetensors, `ModelError` when it cannot be loaded otherwise.
+    """
+    if not any(folder.glob("*.safetensors")):
+        if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+            raise UnsafeModel(f"{folder} holds pickled weights only: safetensors are needed")
+        raise ModelError(f"{folder} holds no safetensors weights")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with _quiet_transformers():
+            pretrained = AutoTokenizer.from_pretrained(folder, **local)
+            module = AutoModelForCausalLM.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype=torch.float32 if device == "cpu" else "auto",
+                attn_implementation="sdpa",
+                **local,
+            )
+            module = module.to(device).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"cannot load the language model in {folder}: {error}") from error
+    return TorchModel(module, ChatTokenizer(pretrained), name)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and no warnings on stderr while loading; settings are put back."""
+    from transformers.utils import logging
+
+    with _LOADING:
+        bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
+
+
+def _eos_ids(module: Any) -> frozenset[int]:
+    """What ends a text, by the same rule as transformers' `generate`: the generation config."""
+    eos = module.generation_config.eos_token_id
+    if eos is None:
+        return frozenset()
+    return frozenset([eos] if isinstance(eos, int) else eos)

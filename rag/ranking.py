@@ -1,0 +1,74 @@
+"""Questions → fused candidates: encode, search each retriever, fuse. Single and batched alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from indexes.filters import Filter
+from indexes.representation import Mask, QueryVector, Ranking
+from indexes.snapshot import Snapshot
+from rag.fusion import Candidate, Ranked, fuse
+from rag.retrievers.retriever import EncodedQuery, Retriever
+from rag.search import Fusion, RetrieverChoice
+from rag.stopwatch import Stopwatch
+
+
+class RankedQuery(msgspec.Struct, frozen=True):
+    """One question's outcome: its candidates, and its vector under each retriever."""
+
+    candidates: list[Candidate]
+    vectors: dict[str, QueryVector]
+    truncated: list[str]
+
+
+def rank(
+    snapshot: Snapshot,
+    retrievers: Mapping[str, Retriever],
+    queries: Sequence[str],
+    choices: Sequence[RetrieverChoice],
+    fusion: Fusion,
+    limit: int,
+    chosen: Filter | None,
+    watch: Stopwatch,
+) -> Iterator[RankedQuery]:
+    """Rank documents for each query; queries are encoded together, results come one by one."""
+    with watch.stage("encode"):
+        encoded = {
+            choice.name: retrievers[choice.name].encode_queries(queries) for choice in choices
+        }
+    with watch.stage("filter"):
+        allowed = snapshot.allowed(chosen)
+    for number in range(len(queries)):
+        mine = {name: vectors[number] for name, vectors in encoded.items()}
+        yield _rank_one(snapshot, mine, choices, fusion, limit, allowed, watch)
+
+
+def _rank_one(
+    snapshot: Snapshot,
+    encoded: Mapping[str, EncodedQuery],
+    choices: Sequence[RetrieverChoice],
+    fusion: Fusion,
+    limit: int,
+    allowed: Sequence[Mask | None],
+    watch: Stopwatch,
+) -> RankedQuery:
+    rankings: dict[str, Ranked] = {}
+    for choice in choices:
+        with watch.stage(f"search.{choice.name}"):
+            vector = encoded[choice.name].vector
+            found = snapshot.search(choice.name, vector, max(choice.limit, limit), allowed)
+            rankings[choice.name] = _keyed(snapshot, found, choice.weight)
+    with watch.stage("fuse"):
+        candidates = fuse(rankings, fusion, limit)
+    return RankedQuery(
+        candidates,
+        {name: query.vector for name, query in encoded.items()},
+        [name for name, query in encoded.items() if query.truncated],
+    )
+
+
+def _keyed(snapshot: Snapshot, found: Ranking, weight: float) -> Ranked:
+    documents = snapshot.documents_of(found.rows)
+    return Ranked(documents.tolist(), found.rows.tolist(), found.scores.tolist(), weight)

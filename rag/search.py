@@ -1,0 +1,100 @@
+"""The search request and what comes back: the schema of `/v1/search`, of the CLI and of Python."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from indexes.filters import Filter
+
+MAX_QUERY_CHARS = 200_000
+MAX_LIMIT = 1_000
+
+Query = Annotated[str, Meta(max_length=MAX_QUERY_CHARS)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
+
+
+class RetrieverChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One retriever of the index: how many candidates it gives and how much it weighs in fusion."""
+
+    name: Name
+    limit: Limit = 100
+    weight: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+
+
+class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How rankings become one: reciprocal ranks (`rrf`) or min-max scaled scores (`weighted`)."""
+
+    method: Literal["rrf", "weighted"] = "rrf"
+    k: Annotated[int, Meta(ge=1, le=10_000)] = 60
+
+
+class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to search for. No `retrievers` means all that the index has."""
+
+    index: Name
+    query: Query
+    limit: Limit = 10
+    offset: Annotated[int, Meta(ge=0, le=MAX_LIMIT)] = 0
+    retrievers: Annotated[list[RetrieverChoice], Meta(max_length=16)] = []
+    fusion: Fusion = Fusion()
+    filter: Filter | None = None
+    explain: bool = False
+    timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] | None = None
+
+
+class StageScore(msgspec.Struct, frozen=True):
+    """Where one stage put a hit: its 1-based rank and its raw score."""
+
+    rank: int
+    score: float
+
+
+class MatchedTerm(msgspec.Struct, frozen=True):
+    """One term's share of a sparse score: `product = query_weight * doc_weight`."""
+
+    term: str
+    query_weight: float
+    doc_weight: float
+    product: float
+
+
+class Highlight(msgspec.Struct, frozen=True):
+    """A stretch of the hit's `field`, in code points."""
+
+    field: Literal["title", "text"]
+    start: int
+    end: int
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A document found, shown by its best passage.
+
+    `text` is the passage; it begins at code point `start` of the document's text.
+    """
+
+    id: str
+    rank: int
+    score: float
+    scores: dict[str, StageScore]
+    title: str
+    text: str
+    start: int = 0
+    metadata: dict[str, Any] = {}
+    matched_terms: list[MatchedTerm] = []
+    highlights: list[Highlight] = []
+
+
+class SearchResponse(msgspec.Struct, frozen=True):
+    """Ranked evidence, and what it was found in."""
+
+    request_id: str
+    index: str
+    index_version: int
+    hits: list[Hit]
+    timings_ms: dict[str, float]
+    truncated: bool = False
+    warnings: list[str] = []

@@ -1,0 +1,281 @@
+"""The service: open indexes and loaded models, and the two things people ask of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from indexes.errors import UsageError
+from indexes.library import index_folder, index_names, resolve_alias
+from indexes.manifest import MANIFEST, Manifest
+from indexes.snapshot import Snapshot
+from rag.answer import AnswerRequest, AnswerResponse
+from rag.answering import answer_from
+from rag.config import Settings
+from rag.generate.language_model import LanguageModel
+from rag.hits import hits_of
+from rag.ranking import RankedQuery, rank
+from rag.retrievers.opening import open_retriever
+from rag.retrievers.retriever import Retriever
+from rag.search import Hit, RetrieverChoice, SearchRequest, SearchResponse
+from rag.stopwatch import Stopwatch
+
+
+class IndexInfo(msgspec.Struct, frozen=True):
+    """What a person may want to know of an index."""
+
+    name: str
+    version: int
+    n_documents: int
+    n_passages: int
+    n_segments: int
+    created: str
+    tool: str
+    corpus_sha256: str
+    analyzer_sha256: str
+    retrievers: list[dict[str, Any]]
+
+
+class Information(msgspec.Struct, frozen=True):
+    """What this service is and can do."""
+
+    name: str
+    version: str
+    generator: str
+    decoding: list[str]
+    fusion: list[str]
+    indexes: list[str]
+
+
+class _Opened(msgspec.Struct, frozen=True):
+    stamp: tuple[int, int]
+    snapshot: Snapshot
+
+
+class Service:
+    """Opens each index and each model once and shares them between threads.
+
+    A request sees one snapshot from its beginning to its end; an index that was committed to
+    meanwhile is reopened by the next request.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._opened: dict[Path, _Opened] = {}
+        self._retrievers: dict[bytes, Retriever] = {}
+        self._generator: LanguageModel | None = None
+        self._generator_lock = threading.Lock()
+
+    def search(self, request: SearchRequest, *, request_id: str = "") -> SearchResponse:
+        """Ranked evidence for a query. Raises from the tree in `indexes.errors`."""
+        watch = Stopwatch(request.timeout_ms)
+        snapshot, ranked, warnings = self._rank(request, request.offset + request.limit, watch)
+        hits = self._hits(snapshot, request, ranked, watch)
+        return SearchResponse(
+            request_id=request_id,
+            index=request.index,
+            index_version=snapshot.manifest.version,
+            hits=hits,
+            timings_ms=watch.total(),
+            truncated=bool(ranked.truncated),
+            warnings=warnings,
+        )
+
+    def answer(
+        self,
+        request: AnswerRequest,
+        *,
+        request_id: str = "",
+        cancel: threading.Event | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> AnswerResponse:
+        """A cited answer; `cancel` stops decoding within a step, `on_text` gets text at once."""
+        watch = Stopwatch(request.timeout_ms)
+        lookup = SearchRequest(
+            index=request.index,
+            query=request.query,
+            limit=request.limit,
+            retrievers=request.retrievers,
+            fusion=request.fusion,
+            filter=request.filter,
+        )
+        snapshot, ranked, warnings = self._rank(lookup, request.limit, watch)
+        hits = self._hits(snapshot, lookup, ranked, watch)
+        return answer_from(
+            request,
+            snapshot,
+            ranked,
+            hits,
+            self.generator,
+            watch,
+            warnings,
+            request_id=request_id,
+            cancel=cancel,
+            on_text=on_text,
+        )
+
+    def generator(self) -> LanguageModel:
+        """The language model, loaded at the first call."""
+        with self._generator_lock:
+            if self._generator is None:
+                from rag.generate.torch_model import load_torch_model
+                from rag.models.resolver import resolve
+
+                model = resolve(self.settings.generator, self.settings.cache)
+                self._generator = load_torch_model(
+                    model.folder,
+                    name=model.name,
+                    device=self.settings.device,
+                    n_threads=self.settings.n_threads or None,
+                )
+            return self._generator
+
+    def snapshot(self, name: str) -> Snapshot:
+        """The index as it is now; aliases are followed. Raises `IndexNotFound`, `CorruptIndex`."""
+        folder = index_folder(self.settings.root, resolve_alias(self.settings.root, name))
+        stamp = _stamp(folder)
+        with self._lock:
+            opened = self._opened.get(folder)
+            if opened is None or opened.stamp != stamp:
+                # The old snapshot closes itself when the last request that uses it lets go.
+                opened = _Opened(stamp, Snapshot(folder))
+                self._opened[folder] = opened
+            return opened.snapshot
+
+    def retrievers(self, snapshot: Snapshot, names: Sequence[str]) -> dict[str, Retriever]:
+        """Working retrievers of an index, loaded once a model."""
+        found = {}
+        for name in names:
+            entry = snapshot.retriever(name)
+            key = msgspec.json.encode([entry, snapshot.manifest.analyzer_sha256])
+            with self._lock:
+                if key not in self._retrievers:
+                    opened = open_retriever(entry, snapshot.analyzer, self.settings)
+                    self._retrievers[key] = opened
+                found[name] = self._retrievers[key]
+        return found
+
+    def index_names(self) -> list[str]:
+        """Names of the indexes under the root."""
+        return index_names(self.settings.root)
+
+    def index_info(self, name: str) -> IndexInfo:
+        """Facts about one index."""
+        return index_info(self.snapshot(name).manifest)
+
+    def info(self) -> Information:
+        """What this service is and can do."""
+        return Information(
+            name="evident-rag",
+            version=version("evident-rag"),
+            generator=self.settings.generator,
+            decoding=["greedy", "sampling"],
+            fusion=["rrf", "weighted"],
+            indexes=self.index_names(),
+        )
+
+    def warm_up(self) -> None:
+        """Open every index and load every model, so that the first request is not the slow one."""
+        for name in self.index_names():
+            snapshot = self.snapshot(name)
+            names = [entry.name for entry in snapshot.manifest.retrievers]
+            for retriever in self.retrievers(snapshot, names).values():
+                retriever.encode_queries(["warm up"])
+        self.generator()
+
+    def ready(self) -> bool:
+        """Whether the generator is loaded."""
+        return self._generator is not None
+
+    def close(self) -> None:
+        """Let go of indexes and models."""
+        with self._lock:
+            for opened in self._opened.values():
+                opened.snapshot.close()
+            self._opened.clear()
+            self._retrievers.clear()
+            self._generator = None
+
+    def _rank(
+        self, request: SearchRequest, limit: int, watch: Stopwatch
+    ) -> tuple[Snapshot, RankedQuery, list[str]]:
+        with watch.stage("open"):
+            snapshot = self.snapshot(request.index)
+            choices = choices_of(snapshot.manifest, request.retrievers)
+            names = [choice.name for choice in choices]
+            retrievers = self.retrievers(snapshot, names)
+        ranked = next(
+            rank(
+                snapshot,
+                retrievers,
+                [request.query],
+                choices,
+                request.fusion,
+                limit,
+                request.filter,
+                watch,
+            )
+        )
+        return snapshot, ranked, query_warnings(ranked)
+
+    def _hits(
+        self, snapshot: Snapshot, request: SearchRequest, ranked: RankedQuery, watch: Stopwatch
+    ) -> list[Hit]:
+        with watch.stage("fetch"):
+            return hits_of(snapshot, request, ranked)
+
+
+def choices_of(manifest: Manifest, wanted: Sequence[RetrieverChoice]) -> list[RetrieverChoice]:
+    """The retrievers to use: those wanted, else all of the index. Raises `UsageError`."""
+    if not wanted:
+        return [RetrieverChoice(entry.name) for entry in manifest.retrievers]
+    names = [choice.name for choice in wanted]
+    if len(set(names)) != len(names):
+        raise UsageError("a retriever is named twice")
+    return list(wanted)
+
+
+def query_warnings(ranked: RankedQuery) -> list[str]:
+    """What a person should know about how the query was read."""
+    warnings = [
+        f"{name} read only the beginning of the query: it is longer than the model's limit"
+        for name in ranked.truncated
+    ]
+    warnings += [
+        f"{name} found no searchable term in the query"
+        for name, vector in ranked.vectors.items()
+        if vector.sparse is not None and not vector.sparse.terms
+    ]
+    return warnings
+
+
+def index_info(manifest: Manifest) -> IndexInfo:
+    """The manifest's facts, without its file lists."""
+    retrievers: list[dict[str, Any]] = msgspec.to_builtins(manifest.retrievers)
+    return IndexInfo(
+        name=manifest.name,
+        version=manifest.version,
+        n_documents=manifest.n_documents,
+        n_passages=manifest.n_passages,
+        n_segments=len(manifest.segments),
+        created=manifest.created,
+        tool=manifest.tool,
+        corpus_sha256=manifest.corpus_sha256,
+        analyzer_sha256=manifest.analyzer_sha256,
+        retrievers=retrievers,
+    )
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Changes whenever the manifest was replaced."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_ino)
