@@ -75,7 +75,7 @@ def build_index(request: BuildRequest, settings: Settings, progress: Progress) -
     `IndexLocked` when someone else is writing it.
     """
     folder = index_folder(settings.root, request.name)
-    entries = [entry_of(spec, settings) for spec in request.retrievers]
+    entries = [entry_of(spec, settings, progress) for spec in request.retrievers]
     base = first_manifest(request.name, request.analyzer, request.passages, entries)
     progress.note("reading the inputs")
     fingerprint = _fingerprint(base, request)

@@ -123,6 +123,8 @@ class _Aligner:
 
     def best(self, words: Sequence[Word]) -> _Span | None:
         """The span that supports the sentence best, None when none does well enough."""
+        if not words:
+            return None
         sentence = self._ready(words)
         contained = self._containing(sentence)
         if contained:
@@ -150,12 +152,17 @@ class _Aligner:
         return math.log(1 + (len(self._spans) + 1) / (len(self._postings.get(word.form, ())) + 1))
 
     def _containing(self, sentence: _Sentence) -> list[_Span]:
-        """The spans that hold the whole sentence, word for word and without a break."""
-        return [
-            self._enclosing(index, at, at + len(sentence.forms))
+        """The spans that hold the whole sentence, word for word and without a break.
+
+        Function words alone ("It is.") say nothing inside another sentence: they must be one.
+        """
+        n_words = len(sentence.forms)
+        spans = [
+            self._enclosing(index, at, at + n_words)
             for index, source in enumerate(self._sources)
             for at in find_runs(source.forms, sentence.forms)
         ]
+        return [span for span in spans if sentence.content or span.last - span.first == n_words]
 
     def _enclosing(self, hit: int, first: int, last: int) -> _Span:
         """The shortest span around words[first:last] of the hit, those words alone when none is."""

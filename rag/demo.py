@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from indexes.files import write_durably
-from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, find_entry
-from rag.models.pull import pull
+from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, get_entry
+from rag.models.pull import pull_all
 from rag.progress import Progress
 
 INDEX = "demo"
@@ -36,15 +36,11 @@ def pull_demo(cache: Path, progress: Progress) -> Path:
 
     Raises `DownloadFailed` and `ModelError`.
     """
-    for name in (*DEFAULT_MODELS, DEMO_CORPUS):
-        entry = find_entry(name)
-        if entry is None:
-            raise LookupError(name)
-        folder = pull(entry, cache, progress=progress)
-    documents = folder / "documents.jsonl"
+    folders = pull_all([get_entry(n) for n in (*DEFAULT_MODELS, DEMO_CORPUS)], cache, progress)
+    documents = cache / "demo" / f"{folders[-1].name}.jsonl"
     if not documents.is_file():
-        (source,) = folder.rglob("summaries_en-us.json")
-        write_durably(documents, b"".join(_documents(source)))
+        documents.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(documents, b"".join(_documents(folders[-1] / "summaries_en-us.json")))
     return documents
 
 

@@ -13,7 +13,7 @@ MAX_QUERY_CHARS = 200_000
 MAX_LIMIT = 1_000
 
 Query = Annotated[str, Meta(max_length=MAX_QUERY_CHARS)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)")]
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 
 

@@ -74,22 +74,17 @@ def run_list(args: argparse.Namespace, settings: Settings) -> int:
 
 def run_pull(args: argparse.Namespace, settings: Settings) -> int:
     """Bring the named entries into the cache; sizes are said before anything is transferred."""
-    from rag.models.cache import is_ready
-    from rag.models.pull import pull
+    from rag.models.pull import pull_all
 
     names = [*args.names, *([*DEFAULT_MODELS, DEMO_CORPUS] if args.all_defaults else [])]
     if not names:
         raise UsageError("which model? Give names, or --all-defaults; `rag models list` shows them")
     entries = list({entry.name: entry for entry in map(get_entry, names)}.values())
     progress = TerminalProgress()
-    wanted = [entry for entry in entries if not is_ready(entry, settings.cache)]
-    if wanted:
-        total = megabytes(sum(entry.download_bytes for entry in wanted))
-        listed = ", ".join(f"{e.name} ({megabytes(e.download_bytes)})" for e in wanted)
-        progress.note(f"to download, {total} at most: {listed}")
     for entry in entries:
         _note_terms(entry, progress)
-        folder = pull(entry, settings.cache, progress=progress, verify=args.verify)
+    folders = pull_all(entries, settings.cache, progress, verify=args.verify)
+    for entry, folder in zip(entries, folders, strict=True):
         if wants_json(args):
             print_json({**_summary(entry, settings), "folder": str(folder)})
         else:

@@ -113,7 +113,8 @@ def _messages(
 ) -> list[tuple[str, str]]:
     special = tokenizer.special_tokens
     lines = []
-    for index, end in kept.items():
+    # The best evidence stands last, next to the question, where a small model heeds it most.
+    for index, end in sorted(kept.items(), reverse=True):
         title = clean_text(evidence[index].title, special)
         text = clean_text(evidence[index].text[:end], special)
         lines.append(f"[{index + 1}] " + (f"{title}: {text}" if title and text else title or text))

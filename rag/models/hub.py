@@ -16,9 +16,12 @@ _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.md", "LI
 _UNWANTED = ["onnx/*", "openvino/*", "original/*"]
 
 
-def fetch_from_hub(hub_id: str, cache: Path, *, endpoint: str | None = None) -> Path:
+def fetch_from_hub(
+    hub_id: str, cache: Path, *, local_only: bool, endpoint: str | None = None
+) -> Path:
     """The repository's folder on this machine, downloaded where it is not; its name is the commit.
 
+    With `local_only` nothing is asked of the network: what an earlier call brought is found.
     `endpoint` is the hub's address, by default the one huggingface_hub is configured with. Raises
     `ModelError` naming what the catalogue has instead.
     """
@@ -34,6 +37,7 @@ def fetch_from_hub(hub_id: str, cache: Path, *, endpoint: str | None = None) -> 
                 allow_patterns=_WANTED,
                 ignore_patterns=_UNWANTED,
                 endpoint=endpoint,
+                local_files_only=local_only,
             )
         )
     except (

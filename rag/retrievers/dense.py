@@ -32,6 +32,9 @@ class DenseRetriever:
         import torch
         from sentence_transformers import SentenceTransformer
         from tokenizers import Tokenizer
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
 
         self.entry = entry
         self._batch_tokens = batch_tokens

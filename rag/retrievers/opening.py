@@ -7,17 +7,20 @@ from indexes.errors import Conflict, UsageError
 from indexes.manifest import RetrieverEntry
 from rag.config import Settings
 from rag.models.resolver import resolve
+from rag.progress import Progress
 from rag.retrievers.bm25 import Bm25Retriever, bm25_entry
 from rag.retrievers.dense import DenseRetriever, dense_entry
 from rag.retrievers.retriever import Retriever, RetrieverSpec
 
 
-def entry_of(spec: RetrieverSpec, settings: Settings) -> RetrieverEntry:
-    """What the manifest will say of a retriever: the model is resolved, not loaded."""
+def entry_of(spec: RetrieverSpec, settings: Settings, progress: Progress) -> RetrieverEntry:
+    """What the manifest will say of a retriever: its model is pulled if need be, not loaded."""
     if spec.kind == "bm25":
         return bm25_entry(spec)
     if spec.kind == "dense":
-        return dense_entry(spec, resolve(spec.model, settings.cache))
+        return dense_entry(
+            spec, resolve(spec.model, settings.cache, download=True, progress=progress)
+        )
     raise UsageError(f"unknown kind of retriever {spec.kind!r}")
 
 

@@ -90,14 +90,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> TorchModel:
-    return load_torch_model(tiny_folder, name="tiny")
+    return load_torch_model(tiny_folder, name="tiny", n_threads=1)
 
 
 @pytest.fixture(scope="session")
 def tiny_sliding(tmp_path_factory: pytest.TempPathFactory) -> TorchModel:
     folder = tmp_path_factory.mktemp("tiny-mistral")
     save_tiny_mistral(folder, seed=2)
-    return load_torch_model(folder, name="tiny-sliding")
+    return load_torch_model(folder, name="tiny-sliding", n_threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -108,4 +108,4 @@ def smollm2() -> TorchModel:
         resolved = resolve("smollm2-135m-instruct", cache)
     except ModelError as error:
         pytest.skip(f"absent: {error}")
-    return load_torch_model(resolved.folder, name=resolved.name)
+    return load_torch_model(resolved.folder, name=resolved.name, n_threads=os.cpu_count())

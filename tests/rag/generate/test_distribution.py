@@ -121,5 +121,5 @@ def test_drawing_follows_the_probabilities() -> None:
     observed = [int(counts[t]) for t in allowed]
     assert counts[4] == 0
     assert chisquare(observed, [n_draws * p[t] for t in allowed]).pvalue > 1e-3
-    skewed = softmax([0.1, 1.0, -1.0, 2.0, -1e9, 0.5])
+    skewed = softmax([0.2, 1.0, -1.0, 2.0, -1e9, 0.5])
     assert chisquare(observed, [n_draws * skewed[t] for t in allowed]).pvalue < 1e-3

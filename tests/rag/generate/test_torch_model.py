@@ -53,7 +53,7 @@ def check_splits_and_crops(
     st.lists(st.integers(1, 9), min_size=6, max_size=6),
     st.lists(st.integers(0, 7), min_size=6, max_size=6),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_splits_and_crops_equal_a_fresh_forward(
     tiny: TorchModel, token_ids: list[int], sizes: list[int], crops: list[int]
 ) -> None:
@@ -65,7 +65,7 @@ def test_splits_and_crops_equal_a_fresh_forward(
     st.lists(st.integers(1, 9), min_size=6, max_size=6),
     st.lists(st.integers(0, 7), min_size=6, max_size=6),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_so_do_they_with_a_sliding_window(
     tiny_sliding: TorchModel, token_ids: list[int], sizes: list[int], crops: list[int]
 ) -> None:

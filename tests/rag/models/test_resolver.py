@@ -157,7 +157,9 @@ def test_a_hub_out_of_reach_names_the_catalogue(cache: Path) -> None:
         free.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ModelError, match="rag models pull all-minilm-l6-v2"):
-        resolve("sentence-transformers/all-MiniLM-L6-v2", cache, hub_endpoint=endpoint)
+        resolve(
+            "sentence-transformers/all-MiniLM-L6-v2", cache, download=True, hub_endpoint=endpoint
+        )
     with pytest.raises(ModelError, match="smollm2-135m-instruct"):
         resolve("nobody/nothing", cache, hub_endpoint=endpoint)
 

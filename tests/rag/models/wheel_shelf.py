@@ -5,13 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-import time
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -110,63 +105,6 @@ def plain_file(member: str, content: bytes, path: str = "") -> File:
         size_bytes=len(content),
         parts=(member,),
     )
-
-
-class FileServer:
-    """One file over HTTP with ranges; `drops` says after how many bytes each answer breaks off."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.drops: list[int] = []
-        self.statuses: list[int] = []
-        self.ranges: list[str | None] = []
-        self.knows_ranges = True
-        self.chunk_pause_s = 0.0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/file.whl"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, owner: FileServer, *args: object) -> None:
-        self.owner = owner
-        super().__init__(*args)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        owner = self.owner
-        wanted = self.headers.get("Range")
-        owner.ranges.append(wanted)
-        if owner.statuses:
-            self.send_response(owner.statuses.pop(0))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        start = start if owner.knows_ranges else 0
-        body = owner.content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            last = len(owner.content) - 1
-            self.send_header("Content-Range", f"bytes {start}-{last}/{len(owner.content)}")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        body = body[: owner.drops.pop(0)] if owner.drops else body
-        with suppress(BrokenPipeError, ConnectionResetError):
-            for at in range(0, len(body), CHUNK_BYTES):
-                self.wfile.write(body[at : at + CHUNK_BYTES])
-                time.sleep(owner.chunk_pause_s)
-
-    def log_message(self, *args: object) -> None:
-        """Keep the test's output clean."""
 
 
 class Notes:
