@@ -1,0 +1,65 @@
+"""The Litestar application: routes, one error layer, one backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import msgspec
+from litestar import Litestar, Response, route
+from litestar.di import Provide
+
+from api.access_log import log_response
+from api.answer import answer
+from api.backend import Backend, SearchService
+from api.indexes import describe_index, list_indexes
+from api.limits import Limits
+from api.openapi import openapi_document
+from api.operations import info, livez, readyz
+from api.problem import to_response
+from api.request_id import add_request_id_header
+from api.search import search, search_in_index
+
+ROUTES = (search, search_in_index, answer, list_indexes, describe_index, livez, readyz, info)
+
+
+def create_app(service: SearchService, limits: Limits) -> Litestar:
+    """The app around a service that the caller owns and closes.
+
+    The models are loaded in the background once the app starts: until then `/readyz` says 503,
+    and a request that needs a model waits for it.
+    """
+    backend = Backend(service, limits)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        warming = asyncio.create_task(backend.warm_up())
+        try:
+            yield
+        finally:
+            await warming
+            await backend.close()
+
+    app = Litestar(
+        ROUTES,
+        dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
+        exception_handlers={Exception: to_response},
+        before_send=[add_request_id_header, log_response],
+        lifespan=[lifespan],
+        request_max_body_size=limits.max_body_bytes,
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+        pdb_on_exception=False,
+    )
+    document = msgspec.json.encode(openapi_document(app.routes, version("evident-rag")))
+
+    @route(["/schema", "/schema/openapi.json"], http_method=["GET", "HEAD"], sync_to_thread=False)
+    def schema() -> Response[bytes]:
+        """The OpenAPI document."""
+        return Response(document, media_type="application/json")
+
+    app.register(schema)
+    return app

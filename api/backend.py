@@ -1,0 +1,110 @@
+"""What stands behind the routes: the service, its limits and the threads it runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
+
+from litestar.di import NamedDependency
+from litestar.exceptions import ServiceUnavailableException
+from litestar.types import Receive
+
+from api.limits import Limits
+from rag.answer import AnswerRequest, AnswerResponse
+from rag.search import SearchRequest, SearchResponse
+from rag.service import IndexInfo, Information
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class SearchService(Protocol):
+    """What the API needs of the domain; safe to call from several threads."""
+
+    def search(self, request: SearchRequest, *, request_id: str) -> SearchResponse:
+        """Ranked evidence."""
+
+    def answer(
+        self, request: AnswerRequest, *, request_id: str, cancel: threading.Event | None = None
+    ) -> AnswerResponse:
+        """A cited answer; stops within one decoding step once `cancel` is set."""
+
+    def index_names(self) -> list[str]:
+        """Names of the indexes that can be searched, sorted."""
+
+    def index_info(self, name: str) -> IndexInfo:
+        """Facts about one index. Raises `IndexNotFound`."""
+
+    def info(self) -> Information:
+        """What the service is and can do."""
+
+    def ready(self) -> bool:
+        """Whether the models are loaded; answers at once."""
+
+    def warm_up(self) -> None:
+        """Load the models."""
+
+
+class Backend:
+    """Owns the bounded thread pool in which requests compute, so that the event loop never does."""
+
+    def __init__(self, service: SearchService, limits: Limits) -> None:
+        self.service = service
+        self.limits = limits
+        self._threads = ThreadPoolExecutor(limits.max_concurrency, thread_name_prefix="compute")
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Run `work` in one of the pool's `limits.max_concurrency` threads.
+
+        Work still queued when its caller is cancelled is dropped.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def check_ready(self) -> None:
+        """Raise 503 until the models are loaded."""
+        if not self.service.ready():
+            raise ServiceUnavailableException(
+                detail="the models are being loaded", headers={"Retry-After": "1"}
+            )
+
+    async def warm_up(self) -> None:
+        """Load the models; on failure the service stays alive, not ready, and the log says why."""
+        try:
+            await asyncio.to_thread(self.service.warm_up)
+        except Exception:
+            logger.exception("the models could not be loaded: the service stays not ready")
+
+    async def close(self) -> None:
+        """Wait for running work, drop what is queued."""
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+
+
+InjectedBackend = NamedDependency[Backend]
+"""How a handler asks for the app's backend."""
+
+
+@asynccontextmanager
+async def cancelled_on_disconnect(receive: Receive) -> AsyncIterator[threading.Event]:
+    """An event that is set when the client goes away, or when the block is left.
+
+    To be entered after the body was read: from then on the server has nothing to tell but
+    `http.disconnect`.
+    """
+    cancel = threading.Event()
+    watcher = asyncio.create_task(_watch(receive, cancel))
+    try:
+        yield cancel
+    finally:
+        cancel.set()
+        watcher.cancel()
+
+
+async def _watch(receive: Receive, cancel: threading.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+    cancel.set()

@@ -1,0 +1,33 @@
+"""What the OpenAPI document says about one handler; declared beside the handler, as its `opt`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+OPT_KEY = "endpoint"
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One operation: its shapes are the very structs that the handler reads and returns.
+
+    `problems` are the statuses that answer with a problem; 500 is always among them.
+    """
+
+    summary: str
+    response: Any
+    tag: str
+    request: Any = None
+    problems: tuple[int, ...] = ()
+    examples: dict[str, Any] = {}
+    description: str = ""
+
+
+BODY_PROBLEMS = (400, 404, 413, 415, 422, 503, 504)
+"""What any endpoint with a JSON body about an index can answer."""
+
+
+def documented(endpoint: Endpoint) -> dict[str, Any]:
+    """The handler's `opt` that carries its documentation."""
+    return {OPT_KEY: endpoint}

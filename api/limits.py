@@ -1,0 +1,23 @@
+"""What one request may cost, and how many run at once."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rag.config import Settings
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of the service; published at `/v1/info`.
+
+    Searches and answers run in `max_concurrency` threads; the rest wait their turn.
+    """
+
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_json_depth: int = 64
+    max_concurrency: int = 4
+
+
+def limits_from(settings: Settings) -> Limits:
+    """The part of the settings that bounds requests."""
+    return Limits(max_body_bytes=settings.max_body_bytes, max_concurrency=settings.max_concurrency)

@@ -1,0 +1,239 @@
+"""A small service that really searches and really writes an answer, and the app around it."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+import uvicorn
+from litestar.testing import TestClient
+
+from api.app import create_app
+from api.limits import Limits
+from api.server import bind, config
+from indexes.analyzer import AnalyzerConfig
+from indexes.errors import Cancelled, IndexNotFound
+from indexes.passages import PassageConfig
+from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
+from rag.build import BuildRequest, build_index
+from rag.config import Settings
+from rag.progress import Silent
+from rag.retrievers.retriever import parse_specs
+from rag.search import Hit, SearchRequest, SearchResponse, StageScore
+from rag.service import IndexInfo, Information
+
+DOCUMENTS = {
+    "penicillin": "Penicillin was discovered by Alexander Fleming in 1928.",
+    "radium": "Marie Curie discovered radium and polonium.",
+    "rtl": "البنسلين مضاد حيوي 🧫",
+}
+
+REAL_DOCUMENTS = [
+    {
+        "id": "penicillin",
+        "title": "Penicillin",
+        "text": "Penicillin was discovered by Alexander Fleming in 1928. It kills bacteria.",
+        "metadata": {"year": 1928, "field": "medicine"},
+    },
+    {
+        "id": "radium",
+        "title": "Radium",
+        "text": "Marie Curie discovered radium in 1898.",
+        "metadata": {"year": 1898, "field": "chemistry"},
+    },
+    {"id": "../🧫", "title": "البنسلين", "text": "البنسلين مضاد حيوي اكتشفه ألكسندر فلمنج."},
+]
+
+
+class FewDocuments:
+    """Ranks three documents by shared words; answers with the first, a word at a time."""
+
+    def __init__(self, word_s: float = 0.0) -> None:
+        self.word_s = word_s
+        self.words_written = 0
+        self.stopped = threading.Event()
+        self.loaded = threading.Event()
+        self.may_load = threading.Event()
+        self.may_load.set()
+
+    def search(self, request: SearchRequest, *, request_id: str) -> SearchResponse:
+        hits = self._hits(request.index, request.query)[request.offset :][: request.limit]
+        return SearchResponse(request_id, request.index, 1, hits, {"total": 0.1})
+
+    def answer(
+        self, request: AnswerRequest, *, request_id: str, cancel: threading.Event | None = None
+    ) -> AnswerResponse:
+        evidence = self._hits(request.index, request.query)[: request.limit]
+        words = evidence[0].text.split(" ") if evidence else []
+        for _ in words:
+            if cancel is not None and cancel.wait(self.word_s):
+                self.stopped.set()
+                raise Cancelled("the answer was cancelled")
+            self.words_written += 1
+        text = " ".join(words)
+        citations = [Citation(0, len(text), evidence[0].id, 0, len(text))] if evidence else []
+        return AnswerResponse(
+            request_id,
+            request.index,
+            1,
+            "ok" if evidence else "no_evidence",
+            text,
+            citations,
+            evidence,
+            Usage(),
+            DecodeReport(finish_reason="stop" if evidence else "not_called"),
+            {"total": 0.1},
+        )
+
+    def index_names(self) -> list[str]:
+        return ["few"]
+
+    def index_info(self, name: str) -> IndexInfo:
+        if name != "few":
+            raise IndexNotFound(f"no index is called {name!r}")
+        return IndexInfo(name, 1, len(DOCUMENTS), len(DOCUMENTS), 1, "", "", "", "", [])
+
+    def info(self) -> Information:
+        return Information("evident-rag", "0", "first-hit", [], [], self.index_names())
+
+    def ready(self) -> bool:
+        return self.loaded.is_set()
+
+    def warm_up(self) -> None:
+        self.may_load.wait()
+        self.loaded.set()
+
+    def _hits(self, index: str, query: str) -> list[Hit]:
+        self.index_info(index)
+        asked = _words(query)
+        shared = {key: len(asked & _words(text)) for key, text in DOCUMENTS.items()}
+        ranked = sorted((-n, key) for key, n in shared.items() if n)
+        return [
+            Hit(key, rank, float(-n), {"words": StageScore(rank, float(-n))}, key, DOCUMENTS[key])
+            for rank, (n, key) in enumerate(ranked, start=1)
+        ]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
+
+
+class Live:
+    """A server on loopback in a thread; `url` is where it listens."""
+
+    def __init__(self, service: object, limits: Limits) -> None:
+        self.listener = bind("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.server = uvicorn.Server(config(service, limits))
+        self.thread = threading.Thread(
+            target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True
+        )
+
+    def __enter__(self) -> Live:
+        self.thread.start()
+        wait_until(lambda: self.server.started)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(timeout=20)
+        assert not self.thread.is_alive()
+
+
+def wait_until(condition: object, timeout_s: float = 10.0) -> None:
+    """Return once `condition()` holds; fail when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def assert_problem(response: httpx.Response, status: int, slug: str) -> dict:
+    """Check that this is a whole problem document; return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"].split(";")[0] == "application/problem+json"
+    problem = response.json()
+    assert problem["type"] == f"urn:evident:problem:{slug}"
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["detail"]
+    assert problem["title"]
+    assert problem["instance"].startswith("/")
+    return problem
+
+
+@pytest.fixture(scope="session")
+def few_documents() -> type[FewDocuments]:
+    return FewDocuments
+
+
+@pytest.fixture(scope="session")
+def live_server() -> type[Live]:
+    return Live
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def is_problem() -> Callable[[httpx.Response, int, str], dict]:
+    return assert_problem
+
+
+@pytest.fixture
+def service() -> FewDocuments:
+    return FewDocuments()
+
+
+@pytest.fixture(scope="session")
+def limits() -> Limits:
+    return Limits(max_body_bytes=300_000, max_concurrency=2)
+
+
+@pytest.fixture
+def client(service: FewDocuments, limits: Limits) -> Iterator[TestClient]:
+    with TestClient(create_app(service, limits), raise_server_exceptions=False) as client:
+        wait_until(service.ready)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def tiny_index(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a root with one BM25 index, `tiny`, and of a generator that is not there."""
+    root = tmp_path_factory.mktemp("root")
+    inputs = root / "documents.jsonl"
+    inputs.write_text("".join(json.dumps(document) + "\n" for document in REAL_DOCUMENTS))
+    settings = Settings(root=root / "indexes", cache=root, generator=str(root / "absent"))
+    request = BuildRequest(
+        name="tiny",
+        inputs=[inputs],
+        retrievers=parse_specs("bm25"),
+        analyzer=AnalyzerConfig(),
+        passages=PassageConfig(),
+        rejects=root / "rejects.jsonl",
+    )
+    build_index(request, settings, Silent())
+    return settings
+
+
+@pytest.fixture(scope="session")
+def checks() -> list[Callable[..., bool | None]]:
+    """What every response must be: no 5xx, and as the OpenAPI document declares it."""
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    return [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+        checks.response_headers_conformance,
+        checks.unsupported_method,
+    ]

@@ -1,0 +1,76 @@
+"""Schemathesis against the live app: no 5xx, and no undocumented status, media type or shape.
+
+Names of indexes are drawn at random, so most cases end in 404; each well-formed one is therefore
+sent once more to an index that exists.
+"""
+
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.core.failures import FailureGroup
+
+# Negative cases nest deeply: hypothesis warns of the size of the strategy's name.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Generating overly large repr:hypothesis.errors.HypothesisWarning"
+)
+MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
+
+
+@pytest.fixture(scope="module")
+def api(few_documents, limits, live_server):
+    with live_server(few_documents(), limits) as live:
+        yield schemathesis.openapi.from_url(f"{live.url}/schema/openapi.json")
+
+
+def check(api, checks, mode, seed, max_examples):
+    """Send cases to every operation; return how many were sent."""
+    sent = 0
+    for result in api.get_all_operations():
+        cases = result.ok().as_strategy(generation_mode=mode)
+
+        @hypothesis.seed(seed)
+        @settings(
+            max_examples=max_examples,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(cases)
+        def send(case):
+            nonlocal sent
+            case.call_and_validate(checks=checks)
+            if "name" in case.path_parameters:
+                case.path_parameters["name"] = "few"
+            if isinstance(case.body, dict) and isinstance(case.body.get("index"), str):
+                case.body["index"] = "few"
+            case.call_and_validate(checks=checks)
+            sent += 2
+
+        send()
+    return sent
+
+
+def test_a_few_well_formed_cases_of_each_operation(api, checks):
+    assert check(api, checks, GenerationMode.POSITIVE, seed=1, max_examples=5) >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_many_cases_of_each_operation(api, checks, mode):
+    assert check(api, checks, mode, seed=2, max_examples=40) >= 400
+
+
+def test_the_check_sees_a_server_error(few_documents, limits, live_server, checks):
+    """The twin that must fail: the same cases against a service that breaks."""
+
+    class Broken(few_documents):
+        def search(self, request, *, request_id):
+            raise ZeroDivisionError
+
+    with live_server(Broken(), limits) as live:
+        api = schemathesis.openapi.from_url(f"{live.url}/schema/openapi.json")
+        with pytest.raises(FailureGroup, match="Server error"):
+            check(api, checks, GenerationMode.POSITIVE, seed=1, max_examples=5)

@@ -1,0 +1,162 @@
+"""`/v1/answer` from a real index, through the real prompt, decoding loop and citations.
+
+Only the weights are made up: a language model that knows one sentence by heart.
+"""
+
+import socket
+import time
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+
+from rag.service import Service
+
+pytestmark = pytest.mark.slow
+
+SENTENCE = "Penicillin was discovered by Alexander Fleming in 1928."
+EOS = 0
+VOCABULARY_SIZE = 0x800
+ASKED = {"index": "tiny", "query": "Who discovered penicillin?", "min_evidence": 0}
+
+
+class Characters:
+    """One token a code point, those of far planes taken together; id 0 ends."""
+
+    special_tokens = frozenset()
+
+    def encode(self, text):
+        return [min(ord(ch), VOCABULARY_SIZE - 1) for ch in text]
+
+    def decode(self, token_ids):
+        return "".join(chr(i) for i in token_ids if i != EOS)
+
+    def chat(self, messages):
+        return self.encode("".join(f"{role}: {content}\n" for role, content in messages))
+
+
+class ByHeart:
+    """Says `sentence` after any prompt, at `step_s` a token, then ends."""
+
+    name = "by-heart"
+    tokenizer = Characters()
+    context_length = 2048
+    vocabulary_size = VOCABULARY_SIZE
+    eos_ids = frozenset({EOS})
+
+    def __init__(self, sentence, step_s=0.0):
+        self.script = [*self.tokenizer.encode(sentence), EOS]
+        self.step_s = step_s
+        self.steps = 0
+
+    def open_context(self):
+        return Recital(self)
+
+
+class Recital:
+    """One sequence: the first forward is the prompt, each later one asks for the next token."""
+
+    def __init__(self, model):
+        self.model = model
+        self.position = 0
+        self.said = -1
+
+    def forward(self, token_ids, *, last_only=False):
+        import torch
+
+        time.sleep(self.model.step_s)
+        self.model.steps += 1
+        self.position += len(token_ids)
+        self.said = self.said + 1 if len(token_ids) == 1 else 0
+        logits = torch.zeros(1 if last_only else len(token_ids), self.model.vocabulary_size)
+        logits[-1, self.model.script[min(self.said, len(self.model.script) - 1)]] = 100.0
+        return logits
+
+    def crop(self, position):
+        self.said -= self.position - position
+        self.position = position
+
+
+@pytest.fixture
+def answering(tiny_index, limits, live_server):
+    """A live server over the real service with the given model."""
+
+    def start(model):
+        class WithModel(Service):
+            def generator(self):
+                self._generator = model
+                return model
+
+        return live_server(WithModel(tiny_index), limits)
+
+    return start
+
+
+def test_an_answer_cites_what_supports_it(answering):
+    with answering(ByHeart(SENTENCE)) as live:
+        response = httpx.post(f"{live.url}/v1/answer", json=ASKED, timeout=60)
+    assert response.status_code == 200, response.text
+    answered = response.json()
+    assert answered["status"] == "ok"
+    assert answered["answer"] == SENTENCE
+    evidence = {hit["id"]: hit["text"] for hit in answered["evidence"]}
+    (citation,) = answered["citations"]
+    assert citation["hit_id"] == "penicillin"
+    cited = evidence["penicillin"][citation["source_start"] : citation["source_end"]]
+    assert "Alexander Fleming" in cited
+    assert SENTENCE[citation["start"] : citation["end"]].startswith("Penicillin")
+    assert answered["decode"]["finish_reason"] == "stop"
+    assert answered["usage"]["completion_tokens"] > 0
+
+
+def test_decoding_stops_within_a_step_of_the_client_leaving(answering, until):
+    model = ByHeart("so it goes " * 200, step_s=0.05)
+    with answering(model) as live:
+        host, _, port = live.url.removeprefix("http://").partition(":")
+        request = httpx.Client().build_request(
+            "POST", f"{live.url}/v1/answer", json=ASKED | {"decode": {"max_tokens": 1000}}
+        )
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(f"POST /v1/answer HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+            until(lambda: model.steps >= 5, timeout_s=60)
+        left_at = model.steps
+        time.sleep(0.5)
+        settled = model.steps
+        time.sleep(0.5)
+    assert settled - left_at <= 4  # the hang-up takes a moment to be seen on a busy machine
+    assert model.steps == settled
+
+
+def test_a_deadline_ends_decoding(answering, is_problem):
+    with answering(ByHeart("so it goes " * 200, step_s=0.05)) as live:
+        asked = ASKED | {"decode": {"max_tokens": 1000}, "timeout_ms": 700}
+        response = httpx.post(f"{live.url}/v1/answer", json=asked, timeout=60)
+    is_problem(response, 504, "deadline-exceeded")
+
+
+def test_no_well_formed_question_breaks_the_server(answering, checks):
+    with answering(ByHeart(SENTENCE)) as live:
+        api = schemathesis.openapi.from_url(f"{live.url}/schema/openapi.json")
+        statuses = set()
+
+        @settings(
+            max_examples=15,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(api["/v1/answer"]["POST"].as_strategy(generation_mode=GenerationMode.POSITIVE))
+        def ask(case):
+            for query in (case.body["query"], "who discovered penicillin?"):
+                case.body |= {"index": "tiny", "query": query, "min_evidence": 0}
+                case.body.pop("timeout_ms", None)
+                response = case.call_and_validate(checks=checks)
+                statuses.add(response.status_code)
+
+        ask()
+    assert 200 in statuses
