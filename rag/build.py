@@ -9,6 +9,8 @@ What people search changes only at the end, in one commit.
 from __future__ import annotations
 
 import hashlib
+import resource
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,7 +54,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
 
 
 class BuildReport(msgspec.Struct, frozen=True):
-    """What came of it. `resumed` counts the documents of shards an earlier run had finished."""
+    """What came of it. `resumed` counts the documents of shards an earlier run had finished.
+
+    `documents_per_s` is over this run's documents, loading the models and committing included.
+    `peak_rss_mb` is of the whole process.
+    """
 
     name: str
     version: int
@@ -62,6 +68,9 @@ class BuildReport(msgspec.Struct, frozen=True):
     resumed: int
     up_to_date: bool
     rejects: str
+    spent_s: float = 0.0
+    documents_per_s: float = 0.0
+    peak_rss_mb: float = 0.0
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -74,6 +83,7 @@ def build_index(request: BuildRequest, settings: Settings, progress: Progress) -
     Raises `InvalidInput` when no usable document is found (the index stays as it was), and
     `IndexLocked` when someone else is writing it.
     """
+    started = time.monotonic()
     folder = index_folder(settings.root, request.name)
     entries = [entry_of(spec, settings, progress) for spec in request.retrievers]
     base = first_manifest(request.name, request.analyzer, request.passages, entries)
@@ -95,6 +105,7 @@ def build_index(request: BuildRequest, settings: Settings, progress: Progress) -
         source = msgspec.structs.replace(base, source=fingerprint)
         manifest = writer.replace(source, shards, folder / BUILD)
         writer.drop_build()
+    spent_s = time.monotonic() - started
     return BuildReport(
         name=manifest.name,
         version=manifest.version,
@@ -104,6 +115,9 @@ def build_index(request: BuildRequest, settings: Settings, progress: Progress) -
         resumed=resumed,
         up_to_date=False,
         rejects=str(request.rejects) if rejected else "",
+        spent_s=round(spent_s, 2),
+        documents_per_s=round((manifest.n_documents - resumed) / spent_s, 1),
+        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     )
 
 

@@ -92,7 +92,8 @@ def _build(args: argparse.Namespace, settings: Settings) -> int:
     else:
         print(
             f"{report.name} v{report.version}: {report.n_documents} documents in "
-            f"{report.n_passages} passages, {report.n_rejected} rejected"
+            f"{report.n_passages} passages, {report.n_rejected} rejected; {report.spent_s:.0f} s, "
+            f"{report.documents_per_s:.0f} documents/s, peak {report.peak_rss_mb:.0f} MB"
         )
     return _rejected(report.n_rejected, report.rejects)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-QUIET_BAR_S = 10.0
+QUIET_BAR_S = 15.0
 """Without a terminal a long operation says a line this often, so that a log shows it is alive."""
 
 
@@ -26,6 +26,10 @@ def print_json(value: Any) -> None:
 def is_terminal() -> bool:
     """Whether stderr is a terminal."""
     return sys.stderr.isatty()
+
+
+MIN_SHARE = 0.02
+"""Below this the time left is a guess not worth making."""
 
 
 class TerminalProgress:
@@ -65,7 +69,7 @@ class TerminalProgress:
             self._said = time.monotonic()
             spent = self._said - self._started
             share = min(1.0, self._done / self._total)
-            left = f", about {spent / share - spent:.0f} s left" if share else ""
+            left = f", about {spent / share - spent:.0f} s left" if share >= MIN_SHARE else ""
             self._write(f"{self._title}: {share:.0%} after {spent:.0f} s{left}\n")
 
     def finish(self) -> None:

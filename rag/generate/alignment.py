@@ -51,11 +51,15 @@ def split_words(text: str) -> list[Word]:
 
 
 def required_forms(sentence: Sequence[Word]) -> tuple[frozenset[str], frozenset[str]]:
-    """Forms of the sentence's numbers, and of its names: capitals other than its first word's."""
+    """Forms of the sentence's numbers, and of its names: all words with a capital.
+
+    So the first word counts as a name, unless it is a common one: it is most often the subject,
+    and an answer about another subject is the worst to be cited.
+    """
     numbers = frozenset(word.form for word in sentence if word.is_number)
     names = frozenset(
         word.form
-        for word in sentence[1:]
+        for word in sentence
         if word.is_capitalised and not word.is_common and not word.is_number
     )
     return numbers, names

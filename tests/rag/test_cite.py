@@ -64,6 +64,7 @@ def sources(answer: str, evidence: list[Hit], **options: str) -> list[str]:
         ("It is.", None),
         ("Neil Armstrong walked on the Moon in 1970.", None),
         ("Buzz Lightyear was the first person to walk on the Moon.", None),
+        ("Lyon is the capital and largest city of France.", None),
         ("Photosynthesis turns light into chemical energy.", None),
         ("Paris is known for its fashion.", None),
         ("!!!", None),

@@ -114,7 +114,7 @@ def test_sampled_pairs_follow_the_exact_distribution(tiny: TorchModel, decode: D
         for a, p_a in first.items()
         for b, p_b in next_distribution(tiny, [*prompt, a], decode, allowed).items()
     }
-    n_samples = 1000
+    n_samples = 500
     counts = Counter(
         tuple(
             generate(
