@@ -14,7 +14,7 @@ from indexes.scripts import MAYBE_UNSPACED, UNSPACED
 from indexes.sentences import sentence_spans
 
 _WORD: Final = regex.compile(
-    rf"(?:{UNSPACED}\p{{M}}*+){{1,2}}+|(?:(?!{UNSPACED})\S){{1,32}}+", regex.VERSION1
+    rf"(?:{UNSPACED}\p{{M}}*+){{1,2}}+|(?:(?!{UNSPACED})[^\s\x1c-\x1f]){{1,32}}+", regex.VERSION1
 )
 """One word for the purpose of length: up to 32 characters between spaces, or two characters (with
 their marks) of a script that puts no spaces between words."""

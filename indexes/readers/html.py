@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from typing import Final
+
+from indexes.readers.markup import End, Start, Text, scan_markup
 
 _UNSEEN: Final = frozenset({"script", "style", "template", "noscript", "svg", "math", "head"})
 _LINES: Final = frozenset({"br", "hr", "li", "dt", "dd", "tr", "option"})
@@ -25,17 +26,22 @@ def html_text(page: str) -> tuple[str, str]:
     Scripts, styles and other unseen parts are dropped, character references resolved, white space
     collapsed; a block stands apart by a blank line, so it also ends a sentence.
     """
-    parser = _TextParser()
-    parser.feed(page)
-    parser.close()
-    return parser.title(), parser.text()
+    collected = _Collected()
+    for token in scan_markup(page):
+        match token:
+            case Start(name):
+                collected.start(name)
+            case End(name):
+                collected.end(name)
+            case Text(text):
+                collected.add(text)
+    return collected.title(), collected.text()
 
 
-class _TextParser(HTMLParser):
-    """Collects text as the parser walks the page."""
+class _Collected:
+    """Text collected so far, and where in the page's structure we are."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self._parts: list[str] = []
         self._title: list[str] = []
         self._heading: list[str] = []
@@ -43,11 +49,7 @@ class _TextParser(HTMLParser):
         self._unseen: list[str] = []
         self._heading_done = False
 
-    def handle_starttag(
-        self,
-        tag: str,
-        attrs: list[tuple[str, str | None]],  # noqa: ARG002  the base class's signature
-    ) -> None:
+    def start(self, tag: str) -> None:
         if tag in _BLOCKS:
             self._open_block()
         if tag == "title" and self._unseen in ([], ["head"]):
@@ -58,7 +60,7 @@ class _TextParser(HTMLParser):
             self._inside = tag
         self._break(tag)
 
-    def handle_endtag(self, tag: str) -> None:
+    def end(self, tag: str) -> None:
         if tag == self._inside:
             self._inside = None
             self._heading_done = self._heading_done or tag in _HEADINGS
@@ -66,13 +68,13 @@ class _TextParser(HTMLParser):
             del self._unseen[self._unseen.index(tag) :]
         self._break(tag)
 
-    def handle_data(self, data: str) -> None:
+    def add(self, text: str) -> None:
         if self._inside == "title":
-            self._title.append(data)
+            self._title.append(text)
         elif not self._unseen:
-            self._parts.append(data.replace("\n", " "))
+            self._parts.append(text.replace("\n", " "))
             if self._inside:
-                self._heading.append(data)
+                self._heading.append(text)
 
     def _open_block(self) -> None:
         """A block ends what was left open before it: a heading, and the head of the page."""

@@ -146,6 +146,8 @@ def _judge(path: Path, folder: Path) -> Source | Skipped | None:
             return Skipped(path, "a link to a folder is not followed")
         if not path.resolve().is_relative_to(folder.resolve()):
             return Skipped(path, "the symbolic link leads out of the folder")
+        if not path.exists():
+            return Skipped(path, "the symbolic link leads nowhere")
     suffix = format_of(path)
     if suffix is None or not path.is_file():
         return None

@@ -64,7 +64,7 @@ def test_a_long_sentence_is_cut_between_words() -> None:
 
 def test_unspaced_scripts_count_two_characters_a_word() -> None:
     assert cut("一二三四五六七八", 2) == ["一二三四", "五六七八"]
-    assert n_words("ที่นี่") == 2  # three clusters
+    assert n_words("ที่นี่มี") == 2  # three letters, each with marks
     assert cut("一二三。四五六。", 3) == ["一二三。", "四五六。"]
 
 

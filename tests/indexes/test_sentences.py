@@ -25,7 +25,7 @@ CASES = [
     ("citations", ["This is known.[1,2]", "So is that.[3]", "See Fig. 2.", "Done."]),
     ("ellipsis", ["He did... then what?", "Nothing…", "Silence."]),
     ("numbers", ["He said no.", "Then No. 5 came on p. 7 of vol. 3.", "In 1999.", "Then more."]),
-    ("names", ["Smith et al. (2010) saw it.", "Acme Inc. shares fell.", "So did A Co.", "It grew."]),
+    ("names", ["Smith et al. (2010) saw.", "Acme Inc. shares fell.", "So did A Co.", "It grew."]),
     ("lower case", ["some text here.", "another sentence follows.", "about 5 ft. more."]),
     ("chinese", ["这是第一句。", "这是“第二句！”", "真的吗？", "是。"]),
     ("japanese", ["これは文です。", "「次の文！」", "と言った。", "What?", "次"]),
