@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from indexes.errors import Cancelled
+from indexes.sentences import sentence_spans
 from indexes.snapshot import Snapshot
 from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
 from rag.cite import cite, clean_answer
@@ -62,6 +63,7 @@ def answer_from(
     with watch.stage("cite"):
         answer = clean_answer(generation.text)
         citations = cite(answer, evidence)
+        warnings = [*warnings, *unsupported(answer, citations)]
     report = DecodeReport(
         finish_reason=generation.finish_reason,
         first_token_ms=generation.first_token_ms,
@@ -85,6 +87,16 @@ def answer_from(
         report=report,
         truncated=prompt.truncated or bool(ranked.truncated),
     )
+
+
+def unsupported(answer: str, citations: Sequence[Citation]) -> list[str]:
+    """A warning that names the sentences no citation covers; none when all are supported."""
+    bare = [
+        answer[start:end]
+        for start, end in sentence_spans(answer)
+        if not any(c.start < end and start < c.end for c in citations)
+    ]
+    return [f"not supported by the evidence: {sentence}" for sentence in bare]
 
 
 def _strong(

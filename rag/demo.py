@@ -14,8 +14,8 @@ from rag.models.pull import pull_all
 from rag.progress import Progress
 
 INDEX = "demo"
-RETRIEVERS = "bm25,minilm:max_tokens=48"
-"""48 tokens hold the title and the defining sentence: what keeps the demo under ten minutes."""
+RETRIEVERS = "bm25,minilm:max_tokens=40"
+"""40 tokens hold the title and the defining sentence: what keeps the demo under ten minutes."""
 
 QUESTIONS = (
     "Who painted A Sunday Afternoon on the Island of La Grande Jatte?",

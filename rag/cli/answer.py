@@ -81,6 +81,7 @@ def render_answer(response: AnswerResponse) -> str:
         spans = [(c.source_start, c.source_end) for c in response.citations if c.hit_id == hit.id]
         lines.append(f"[{numbers[hit.id]}] {shade(hit.title or hit.id, 'bold')}")
         lines.append(f"    {painted_spans(hit.text, spans)}")
+    lines += [f"\nwarning: {warning}" for warning in response.warnings]
     times = ", ".join(f"{name} {spent:.0f}" for name, spent in response.timings_ms.items())
     lines += ["", shade(f"ms: {times}", "dim")]
     return "\n".join(lines)
