@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Model wheels travel through pip; from 24.1 it can say how far it is.
+PIP := pip==26.2
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
@@ -29,6 +31,7 @@ check: $(DEV_STAMP)
 $(BIN)/python:
 	@echo "Making $(VENV) and installing pinned dependencies: about two minutes, once."
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP)
 
 $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
