@@ -1,0 +1,81 @@
+"""Ask the service many questions, one after the other, as a person would."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from eval.batch_search import SearchPlan
+from eval.latency import Latency, by_stage
+from indexes.filters import Filter
+from rag.answer import AnswerRequest, AnswerResponse, Decode
+from rag.progress import Progress
+from rag.service import Service
+
+
+class AnswerPlan(msgspec.Struct, frozen=True):
+    """How to answer; `search.limit` is how many hits are shown to the model."""
+
+    search: SearchPlan = SearchPlan(limit=3)
+    decode: Decode = Decode()
+    min_evidence: float | None = None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The responses by question, in the order asked.
+
+    `cold_start_ms` is loading the model and the first answer, in a process that may have its
+    libraries loaded; the first answer is not in `latency`, unless it is the only one.
+    """
+
+    responses: dict[str, AnswerResponse]
+    cold_start_ms: float
+    latency: dict[str, Latency]
+
+
+def answer_request(
+    index: str, question: str, plan: AnswerPlan, chosen: Filter | None = None
+) -> AnswerRequest:
+    """The request for one question."""
+    return AnswerRequest(
+        index=index,
+        query=question,
+        limit=plan.search.limit,
+        retrievers=plan.search.choices,
+        fusion=plan.search.fusion,
+        filter=chosen,
+        decode=plan.decode,
+        min_evidence=plan.min_evidence,
+    )
+
+
+def ask_all(
+    service: Service, requests: Mapping[str, AnswerRequest], progress: Progress
+) -> Answered:
+    """Answer every request. Raises what `Service.answer` raises."""
+    began = time.perf_counter()
+    progress.note("loading the language model")
+    service.generator()
+    cold_start_ms = 0.0
+    responses: dict[str, AnswerResponse] = {}
+    progress.start("answering", len(requests), "question")
+    for key, request in requests.items():
+        responses[key] = service.answer(request)
+        cold_start_ms = cold_start_ms or (time.perf_counter() - began) * 1000
+        progress.advance(1)
+    progress.finish()
+    timings = [response.timings_ms for response in responses.values()]
+    return Answered(responses, cold_start_ms, by_stage(timings[1:] or timings))
+
+
+def token_counts(responses: Mapping[str, AnswerResponse]) -> dict[str, int]:
+    """Tokens over all responses, in and out, and how many came without calling the model."""
+    found = list(responses.values())
+    return {
+        "prompt_tokens": sum(response.usage.prompt_tokens for response in found),
+        "compressed_tokens": sum(response.usage.compressed_tokens for response in found),
+        "completion_tokens": sum(response.usage.completion_tokens for response in found),
+        "n_no_evidence": sum(response.status == "no_evidence" for response in found),
+    }

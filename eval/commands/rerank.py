@@ -1,0 +1,93 @@
+"""`rag eval rerank`: the documents of a stored run, in another order."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.commands.beir import show
+from eval.commands.flags import (
+    add_index_flags,
+    add_measure_flag,
+    add_search_flags,
+    index_plan,
+    search_plan,
+    wants_build,
+)
+
+if TYPE_CHECKING:
+    from rag.config import Settings
+
+HELP = "re-rank a stored run, so that published figures can be compared"
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Register `rag eval rerank`."""
+    parser = subparsers.add_parser("rerank", help=HELP, description=HELP, parents=[common])
+    parser.add_argument("run_file", type=Path, metavar="RUN", help="a TREC run")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a BEIR folder with the run's queries and documents",
+    )
+    parser.add_argument("--split", help="default: test, else the only one there is")
+    parser.add_argument(
+        "--qrels", type=Path, metavar="FILE", help="other judgements: the full ones"
+    )
+    add_measure_flag(parser)
+    parser.add_argument("--index", metavar="NAME", help="used as it is, or built with --retrievers")
+    add_index_flags(parser)
+    add_search_flags(parser)
+    parser.add_argument(
+        "--depth", type=int, default=1000, metavar="N", help="how many of each query's documents"
+    )
+    parser.add_argument("--out", type=Path, metavar="RUN.trec.gz", help="and its record beside it")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> int:
+    from eval.batch_search import check_plan
+    from eval.beir import read_beir
+    from eval.corpus_index import Corpus, default_name, ensure_index
+    from eval.measures import DEFAULT_MEASURES, check_measures
+    from eval.qrels import read_qrels
+    from eval.record import RECORD_ENDING, record_path
+    from eval.rerank import read_stored_run, rerank
+    from eval.retrieval import store_run
+    from rag.cli.output import TerminalProgress
+    from rag.service import Service
+
+    measures = args.measures or list(DEFAULT_MEASURES)
+    check_measures(measures)
+    search = search_plan(args, limit=args.depth)
+    check_plan(search)
+    stored = read_stored_run(args.run_file)
+    dataset = read_beir(args.corpus, args.split)
+    qrels = read_qrels(args.qrels) if args.qrels else None
+    progress = TerminalProgress()
+    index = args.index
+    if wants_build(args):
+        plan = index_plan(args)
+        index = index or default_name(dataset.name, str(args.corpus.resolve()), plan)
+        ensure_index(index, Corpus(dataset.documents, args.corpus), plan, settings, progress)
+    name = record_path(args.out).name.removesuffix(RECORD_ENDING) if args.out else index
+    service = Service(settings)
+    try:
+        run, record = rerank(
+            service,
+            index,
+            dataset,
+            stored,
+            search,
+            progress,
+            name=name,
+            qrels=qrels,
+            measures=measures,
+        )
+    finally:
+        service.close()
+    show(args, store_run(args.out, run, record) if args.out else record)
+    return 0
