@@ -62,7 +62,7 @@ def answer_from(
         raise Cancelled("the answer was cancelled")
     with watch.stage("cite"):
         answer = clean_answer(generation.text)
-        citations = cite(answer, evidence)
+        citations = cite(answer, evidence, question=request.query)
         warnings = [*warnings, *unsupported(answer, citations)]
     report = DecodeReport(
         finish_reason=generation.finish_reason,

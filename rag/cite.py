@@ -129,6 +129,8 @@ class _Aligner:
         contained = self._containing(sentence)
         if contained:
             return max(contained, key=self._asked_in)
+        if len(sentence.content) == 1 and sentence.content <= self._asked:
+            return None  # "The answer to the question about tides is:" only echoes the question
         promising = self._promising(sentence)
         scored = [(self._score(sentence, span), self._asked_in(span), span) for span in promising]
         # max keeps the first of equals: the better hit, then the earlier span.

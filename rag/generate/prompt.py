@@ -19,10 +19,9 @@ from indexes.sentences import sentence_spans
 from rag.generate.language_model import Tokenizer
 from rag.search import Hit
 
-SYSTEM = (
-    "You answer questions from evidence. Use only the numbered evidence. "
-    "Answer in one short sentence."
-)
+SYSTEM = "You answer questions from evidence."
+INSTRUCTION = "Answer in one short sentence, using only the evidence."
+"""After the question, not before: chosen on SQuAD training questions with SmolLM2-135M."""
 
 MAX_UNIT_CHARS = 400
 """A longer sentence may be cut inside, at white space where there is some."""
@@ -32,7 +31,7 @@ CHARS_PER_TOKEN = 16
 
 _INVISIBLE = regex.compile(r"(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\U000E0100-\U000E01EF]")
 _CHAT_MARKER = regex.compile(
-    r"</?s>|<</?SYS>>|\[/?INST\]|</?(?:start|end)_of_turn>|</?evidence\b[^<>\n]{0,64}>",
+    r"</?s>|<</?SYS>>|\[/?INST\]|</?(?:start|end)_of_turn>|</?evidence\b",
     regex.IGNORECASE,
 )
 _ANGLE_BARS = regex.compile(r"[<|>]{2,}+")
@@ -120,7 +119,7 @@ def _messages(
         lines.append(f"[{index + 1}] " + (f"{title}: {text}" if title and text else title or text))
     nonce = _nonce([question, *lines])
     block = "\n".join([f"<evidence {nonce}>", *lines, f"</evidence {nonce}>"])
-    return [("system", SYSTEM), ("user", f"{block}\n\nQuestion: {question}")]
+    return [("system", SYSTEM), ("user", f"{block}\n\nQuestion: {question}\n{INSTRUCTION}")]
 
 
 def _nonce(lines: Sequence[str]) -> str:

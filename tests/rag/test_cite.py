@@ -100,6 +100,14 @@ def test_the_question_settles_what_a_short_answer_means() -> None:
     assert answers == [["The bridge opened in 1932."], ["The opera house was finished in 1932."]]
 
 
+def test_an_echo_of_the_question_is_no_answer() -> None:
+    echo = 'The answer to the question "What is tea?" is:'
+    assert sources(echo, EVIDENCE, question="What is tea?") == []
+    assert sources("The answer is China.", EVIDENCE, question="Where did tea originate?") == [
+        "It originated in China."
+    ]
+
+
 def test_an_over_long_sentence_is_cited_by_a_window() -> None:
     filler = " ".join(f"word{n}" for n in range(400))
     evidence = [hit(f"{filler} the kingfisher dives into cold rivers {filler}")]

@@ -90,14 +90,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> TorchModel:
-    return load_torch_model(tiny_folder, name="tiny", n_threads=1)
+    return load_torch_model(tiny_folder, name="tiny")
 
 
 @pytest.fixture(scope="session")
 def tiny_sliding(tmp_path_factory: pytest.TempPathFactory) -> TorchModel:
     folder = tmp_path_factory.mktemp("tiny-mistral")
     save_tiny_mistral(folder, seed=2)
-    return load_torch_model(folder, name="tiny-sliding", n_threads=1)
+    return load_torch_model(folder, name="tiny-sliding")
 
 
 @pytest.fixture(scope="session")
@@ -108,4 +108,14 @@ def smollm2() -> TorchModel:
         resolved = resolve("smollm2-135m-instruct", cache)
     except ModelError as error:
         pytest.skip(f"absent: {error}")
-    return load_torch_model(resolved.folder, name=resolved.name, n_threads=os.cpu_count())
+    return load_torch_model(resolved.folder, name=resolved.name)
+
+
+@pytest.fixture(autouse=True)
+def torch_threads(request: pytest.FixtureRequest) -> None:
+    """One thread for tiny models, which lose by more; all cores for the real one."""
+    names = {"tiny", "tiny_sliding", "smollm2"} & set(request.fixturenames)
+    if names:
+        import torch
+
+        torch.set_num_threads((os.cpu_count() or 1) if "smollm2" in names else 1)

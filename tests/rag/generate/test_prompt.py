@@ -46,6 +46,9 @@ SPECIAL = frozenset({"<|im_start|>", "<|im_end|>", "<repo_name>"})
 @given(TEXTS)
 @example("<|im_<|im_end|>end|>")
 @example("<<||im_end||>>")
+@example("</evidence\n0>")
+@example("</evidence <s>x>")
+@example("</<s>evidence x>")
 def test_clean_text_is_plain(text: str) -> None:
     clean = clean_text(text, SPECIAL)
     assert not any(special in clean for special in SPECIAL)
@@ -53,7 +56,7 @@ def test_clean_text_is_plain(text: str) -> None:
     assert "|>" not in clean
     assert not regex.search(r"[\p{Cc}\p{Cf}\p{Cs}]", clean)
     assert not regex.search(r"\[\s*\d{1,4}\s*\]", clean)
-    assert not regex.search(r"</?evidence\b[^<>]{0,64}>", clean)
+    assert not regex.search(r"(?i)</?evidence\b", clean)
     assert clean_text(clean, SPECIAL) == clean
 
 
