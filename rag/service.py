@@ -132,7 +132,7 @@ class Service:
                     model.folder,
                     name=model.name,
                     device=self.settings.device,
-                    n_threads=self.settings.n_threads or None,
+                    n_threads=self.settings.n_threads,
                 )
             return self._generator
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexes.errors import InvalidInput, ModelError, UnsafeModel
 from rag.generate.chat_tokenizer import ChatTokenizer
+from rag.models.torch_runtime import quiet_transformers, use_threads
 
 if TYPE_CHECKING:
     import torch
-
-_LOADING = threading.Lock()
-"""Transformers' progress bars and verbosity are process-wide: one load at a time changes them."""
 
 
 class TorchModel:
@@ -91,7 +87,7 @@ class TorchContext:
 
 
 def load_torch_model(
-    folder: Path, *, name: str, device: str = "cpu", n_threads: int | None = None
+    folder: Path, *, name: str, device: str = "cpu", n_threads: int = 0
 ) -> TorchModel:
     """Load safetensors weights and the tokenizer from a local `folder`; nothing is downloaded.
 
@@ -106,11 +102,10 @@ def load_torch_model(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
+    use_threads(n_threads)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             pretrained = AutoTokenizer.from_pretrained(folder, **local)
             module = AutoModelForCausalLM.from_pretrained(
                 folder,
@@ -123,23 +118,6 @@ def load_torch_model(
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load the language model in {folder}: {error}") from error
     return TorchModel(module, ChatTokenizer(pretrained), name)
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and no warnings on stderr while loading; settings are put back."""
-    from transformers.utils import logging
-
-    with _LOADING:
-        bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        try:
-            yield
-        finally:
-            logging.set_verbosity(verbosity)
-            if bars:
-                logging.enable_progress_bar()
 
 
 def _eos_ids(module: Any) -> frozenset[int]:

@@ -6,10 +6,7 @@ nothing but the file format changes. Config, tokenizer and chat template come ou
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import msgspec
 from indexes.errors import ModelError
 from rag.models.files import megabytes, replaced_folder, sha256_of, sync_folder
 from rag.models.gguf_header import read_gguf_header
+from rag.models.torch_runtime import quiet_transformers
 from rag.progress import Progress, Silent
 
 RECIPE = 1
@@ -95,7 +93,7 @@ def _save_as_safetensors(gguf: Path, folder: Path, pre_tokenizer: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-    with _quiet_transformers():
+    with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
         _restore_pre_tokenizer(tokenizer, pre_tokenizer)
         tokenizer.save_pretrained(folder)
@@ -147,21 +145,3 @@ def _read_record(folder: Path) -> Conversion | None:
         return msgspec.json.decode((folder / _RECORD).read_bytes(), type=Conversion)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' bars and notes off the terminal: progress is told by the caller."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        # One bar in the GGUF reader knows no switch: it writes to sys.stderr come what may.
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -13,6 +13,7 @@ from indexes.errors import ModelError, UsageError
 from indexes.manifest import RetrieverEntry
 from indexes.representation import Floats, PassageVectors, QueryVector
 from rag.models.resolver import ResolvedModel
+from rag.models.torch_runtime import quiet_transformers
 from rag.retrievers.batching import token_batches
 from rag.retrievers.retriever import EncodedQuery, RetrieverSpec
 
@@ -32,21 +33,19 @@ class DenseRetriever:
         import torch
         from sentence_transformers import SentenceTransformer
         from tokenizers import Tokenizer
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
 
         self.entry = entry
         self._batch_tokens = batch_tokens
         self._torch = torch
         try:
-            self._model: Any = SentenceTransformer(
-                str(model.folder),
-                device=device,
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True},
-            ).eval()
+            with quiet_transformers():
+                self._model: Any = SentenceTransformer(
+                    str(model.folder),
+                    device=device,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    model_kwargs={"use_safetensors": True},
+                ).eval()
             # A tokenizer of our own: the model's is shared state that padding would change.
             self._tokenizer = Tokenizer.from_file(str(model.folder / "tokenizer.json"))
         except (OSError, ValueError, KeyError) as error:

@@ -7,6 +7,7 @@ from indexes.errors import Conflict, UsageError
 from indexes.manifest import RetrieverEntry
 from rag.config import Settings
 from rag.models.resolver import resolve
+from rag.models.torch_runtime import use_threads
 from rag.progress import Progress
 from rag.retrievers.bm25 import Bm25Retriever, bm25_entry
 from rag.retrievers.dense import DenseRetriever, dense_entry
@@ -32,6 +33,7 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
     """
     if entry.kind == "bm25":
         return Bm25Retriever(entry, analyzer)
+    use_threads(settings.n_threads)
     model = resolve(entry.model, settings.cache)
     if model.sha256 != entry.sha256:
         raise Conflict(

@@ -1,0 +1,38 @@
+"""What is process-wide in torch and transformers: threads, bars, verbosity. Touched here only."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+
+_LOADING = threading.Lock()
+"""One load at a time changes these settings, and puts them back."""
+
+
+def use_threads(n_threads: int) -> None:
+    """Let torch compute with this many threads; 0 leaves as many as there are cores."""
+    import torch
+
+    if n_threads:
+        torch.set_num_threads(n_threads)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' bars and notes off the terminal: progress is told by the caller."""
+    from transformers.utils import logging
+
+    with _LOADING:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            # One bar in the GGUF reader knows no switch: it writes to sys.stderr come what may.
+            with redirect_stderr(io.StringIO()):
+                yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
