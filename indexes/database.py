@@ -13,7 +13,7 @@ LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
-    "threads": "2",
+    "threads": "1",
     "lock_configuration": "true",
 }
 
