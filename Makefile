@@ -4,8 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Model wheels travel through pip; from 24.1 it can say how far it is.
 PIP := pip==26.2
+# Two files at a time; one thread each, or torch's threads would fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 STAMP := $(VENV)/.installed
-DEV_STAMP := $(VENV)/.installed-dev
+DEV_# Two files at a time; one thread each, or torch's threads would fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+STAMP := $(VENV)/.installed-dev
 
 .PHONY: demo test check lint serve clean lock
 
@@ -20,13 +24,13 @@ test: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 $(BIN)/python:
 	@echo "Making $(VENV) and installing pinned dependencies: about two minutes, once."

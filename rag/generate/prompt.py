@@ -19,9 +19,12 @@ from indexes.sentences import sentence_spans
 from rag.generate.language_model import Tokenizer
 from rag.search import Hit
 
-SYSTEM = "You answer questions from evidence."
-INSTRUCTION = "Answer in one short sentence, using only the evidence."
-"""After the question, not before: chosen on SQuAD training questions with SmolLM2-135M."""
+SYSTEM = (
+    "You answer questions from evidence. Use only the numbered evidence. "
+    "Answer in one short sentence."
+)
+"""Right on 10 of 17 SQuAD training questions with SmolLM2-135M; as a last line after the question,
+where some models heed it more, on 8."""
 
 MAX_UNIT_CHARS = 400
 """A longer sentence may be cut inside, at white space where there is some."""
@@ -119,7 +122,7 @@ def _messages(
         lines.append(f"[{index + 1}] " + (f"{title}: {text}" if title and text else title or text))
     nonce = _nonce([question, *lines])
     block = "\n".join([f"<evidence {nonce}>", *lines, f"</evidence {nonce}>"])
-    return [("system", SYSTEM), ("user", f"{block}\n\nQuestion: {question}\n{INSTRUCTION}")]
+    return [("system", SYSTEM), ("user", f"{block}\n\nQuestion: {question}")]
 
 
 def _nonce(lines: Sequence[str]) -> str:

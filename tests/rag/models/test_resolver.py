@@ -147,7 +147,11 @@ def test_a_folder_that_is_no_model(tmp_path: Path, cache: Path, folder: Path) ->
 
 
 @pytest.mark.parametrize("name", ["minlm", "./absent", "a/b/c", "../x", "", "nul\0nul"])
-def test_unknown_names(name: str, cache: Path) -> None:
+def test_unknown_names(
+    name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ModelNotFound):
         resolve(name, cache)
 
