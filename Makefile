@@ -7,9 +7,7 @@ PIP := pip==26.2
 # Two files at a time; one thread each, or torch's threads would fight for the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 STAMP := $(VENV)/.installed
-DEV_# Two files at a time; one thread each, or torch's threads would fight for the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-STAMP := $(VENV)/.installed-dev
+DEV_STAMP := $(VENV)/.installed-dev
 
 .PHONY: demo test check lint serve clean lock
 
