@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-CHUNK_BYTES = 1 << 20
-
 
 def sync_file(path: Path) -> None:
     """Flush a closed file's bytes to the disk."""
@@ -41,11 +39,8 @@ def write_durably(path: Path, content: bytes) -> None:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_bytes(path: Path) -> int:

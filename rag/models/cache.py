@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexes.errors import ModelError
+from indexes.files import sha256_of
 from rag.models.catalogue import Entry
 from rag.models.convert import is_converted
-from rag.models.files import fingerprint, sha256_of
+from rag.models.files import fingerprint
 
 
 def entry_folder(entry: Entry, cache: Path) -> Path:

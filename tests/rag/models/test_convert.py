@@ -11,8 +11,8 @@ from safetensors import safe_open
 from wheel_shelf import Notes
 
 from indexes.errors import ModelError
+from indexes.files import sha256_of
 from rag.models.convert import convert_gguf, is_converted
-from rag.models.files import sha256_of
 from rag.models.resolver import resolve
 
 N_HEADS, N_KV_HEADS, WIDTH, FEED_FORWARD, N_LAYERS = 4, 2, 64, 96, 2
