@@ -23,8 +23,8 @@ SYSTEM = (
     "You answer questions from evidence. Use only the numbered evidence. "
     "Answer in one short sentence."
 )
-"""Right on 10 of 17 SQuAD training questions with SmolLM2-135M; as a last line after the question,
-where some models heed it more, on 8."""
+"""Right on 10 of 17 SQuAD training questions with SmolLM2-135M, pooled over three small runs; as a
+last line after the question, on 8. Too few to tell them apart for sure."""
 
 MAX_UNIT_CHARS = 400
 """A longer sentence may be cut inside, at white space where there is some."""
