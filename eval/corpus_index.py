@@ -13,7 +13,7 @@ import msgspec
 
 from indexes.analyzer import AnalyzerConfig
 from indexes.document import Document
-from indexes.library import index_folder
+from indexes.library import index_folder, index_names
 from indexes.passages import PassageConfig
 from rag.build import BuildReport, BuildRequest, build_index
 from rag.config import Settings
@@ -22,6 +22,7 @@ from rag.retrievers.retriever import RetrieverSpec
 
 _MAX_SLUG_CHARS = 50
 _DIGEST_CHARS = 8
+_PREFIX = "eval-"
 
 
 class IndexPlan(msgspec.Struct, frozen=True):
@@ -47,13 +48,15 @@ def default_name(dataset: str, origin: str, plan: IndexPlan) -> str:
     words = "-".join([dataset, *(spec.name for spec in plan.retrievers)]).lower()
     slug = re.sub(r"[^a-z0-9]+", "-", words).strip("-")[:_MAX_SLUG_CHARS]
     digest = hashlib.sha256(msgspec.json.encode([origin, plan])).hexdigest()[:_DIGEST_CHARS]
-    return f"eval-{slug}-{digest}"
+    return f"{_PREFIX}{slug}-{digest}"
 
 
 def ensure_index(
     name: str, corpus: Corpus, plan: IndexPlan, settings: Settings, progress: Progress
 ) -> BuildReport:
     """Build the index, go on with an interrupted build, or find it up to date.
+
+    What other indexes of evaluations hold of the same documents is not encoded again.
 
     Raises what `build_index` raises.
     """
@@ -65,6 +68,7 @@ def ensure_index(
             retrievers=plan.retrievers,
             analyzer=plan.analyzer,
             passages=plan.passages,
+            reuse=[other for other in index_names(settings.root) if other.startswith(_PREFIX)],
             rejects=folder.parent / f"{folder.name}.rejects.jsonl",
         )
         report = build_index(request, settings, progress)

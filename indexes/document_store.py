@@ -158,6 +158,11 @@ class DocumentStore:
         ).fetchall()
         return [sha256 for (sha256,) in found]
 
+    def all_hashes(self) -> list[str]:
+        """Every document's content hash, by ordinal."""
+        found = self._query("SELECT sha256 FROM documents ORDER BY ordinal").fetchall()
+        return [sha256 for (sha256,) in found]
+
     def matching(self, chosen: Filter) -> NDArray[np.uint32]:
         """Ordinals of the documents that a filter lets through."""
         clause, parameters = where_clause(chosen)

@@ -92,9 +92,8 @@ class Segment:
         self.store = DocumentStore(folder)
         starts: NDArray[np.uint32] = np.load(folder / STARTS, allow_pickle=False)
         self.starts = starts[:-1].astype(np.int64)
-        self.ordinals = np.repeat(
-            np.arange(entry.n_documents, dtype=np.uint32), np.diff(starts).astype(np.int64)
-        )
+        self.passages_of = np.diff(starts).astype(np.int64)
+        self.ordinals = np.repeat(np.arange(entry.n_documents, dtype=np.uint32), self.passages_of)
         self.deleted = _deleted(index, entry)
         self.alive = self._alive()
         self.postings: dict[str, Postings] = {}

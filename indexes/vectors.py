@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexes.representation import Doubles, Floats, Mask
 
@@ -69,6 +70,11 @@ class Vectors:
         """One vector, float32 `[d]`."""
         vector: Floats = self._index.reconstruct(number)
         return vector
+
+    def rows(self, numbers: NDArray[np.int64]) -> Floats:
+        """Some vectors, float32 `[len(numbers), d]`, a copy."""
+        found: Floats = self._index.reconstruct_batch(numbers.astype(np.int64))
+        return found
 
     def matrix(self) -> Floats:
         """All vectors, float32 `[n, d]`, a copy."""

@@ -3,7 +3,9 @@
 Documents are cut into shards. A shard is a pure function of the inputs and the configuration:
 once it is written and synced it is never made again. The plan file holds the fingerprint of both;
 with the same fingerprint a later run skips the shards it finds, with another it starts over.
-What people search changes only at the end, in one commit.
+What people search changes only at the end, in one commit. A document that the index holds already,
+represented by the very same retriever, is not represented again: to build with one retriever more,
+or from inputs of which a few changed, costs what is new.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -20,29 +22,33 @@ import msgspec
 from indexes.analyzer import Analyzer, AnalyzerConfig
 from indexes.commit import first_manifest
 from indexes.document_store import StoredDocument, with_hash
-from indexes.errors import CorruptIndex, InvalidInput
+from indexes.errors import CorruptIndex, IndexNotFound, InvalidInput
 from indexes.files import write_durably
+from indexes.held import Held
 from indexes.library import index_folder
-from indexes.manifest import SEGMENTS, Manifest, SegmentEntry
-from indexes.passages import PassageConfig, passage_spans
+from indexes.manifest import SEGMENTS, Manifest, SegmentEntry, read_manifest
+from indexes.passages import PassageConfig
 from indexes.readers import Read, inputs_fingerprint, read_documents, total_bytes
 from indexes.rejects import Rejects
-from indexes.representation import PassageVectors
 from indexes.segment import check_segment, write_segment
 from indexes.writer import BUILD, IndexWriter
 from rag.config import Settings
 from rag.progress import Deferred, Progress
+from rag.represent import cut, represent
 from rag.retrievers.opening import entry_of, open_retriever
 from rag.retrievers.retriever import Retriever, RetrieverSpec
 
 SHARD_DOCUMENTS = 1024
 SHARD_CHARS = 16_000_000
 PLAN = "plan.json"
-MODEL_COST = 50.0
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
-    """What to build. `rejects` is where rejected documents are written."""
+    """What to build. `rejects` is where rejected documents are written.
+
+    Representations are taken from the index as it is and from those named in `reuse`, where they
+    have the same document by the same retriever; `restart` makes all anew.
+    """
 
     name: str
     inputs: list[Path]
@@ -50,6 +56,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     analyzer: AnalyzerConfig
     passages: PassageConfig
     rejects: Path
+    reuse: Sequence[str] = ()
     restart: bool = False
 
 
@@ -98,7 +105,10 @@ def build_index(request: BuildRequest, settings: Settings, progress: Progress) -
             writer.drop_build()
             (folder / BUILD).mkdir(parents=True)
             write_durably(folder / BUILD / PLAN, msgspec.json.encode(_Plan(fingerprint)))
-        shards, resumed, rejected = _write_shards(folder / BUILD, base, request, settings, progress)
+        sources = [index_folder(settings.root, name) for name in (request.name, *request.reuse)]
+        with _held([] if request.restart else sources, base) as held:
+            written = _write_shards(folder / BUILD, base, request, settings, progress, held)
+        shards, resumed, rejected = written
         if not shards:
             raise InvalidInput(f"no usable document in the inputs ({rejected} rejected)")
         progress.note("merging and committing")
@@ -127,6 +137,7 @@ def _write_shards(
     request: BuildRequest,
     settings: Settings,
     progress: Progress,
+    held: Sequence[Held],
 ) -> tuple[list[SegmentEntry], int, int]:
     """Write the shards that are missing: (all shards, documents found done, documents rejected)."""
     analyzer = Analyzer(request.analyzer)
@@ -148,7 +159,7 @@ def _write_shards(
             if not retrievers:
                 progress.note("loading the retrievers")
                 retrievers = [open_retriever(e, analyzer, settings) for e in base.retrievers]
-            entry = encode_shard(folder, documents, request.passages, retrievers, bar)
+            entry = encode_shard(folder, documents, request.passages, retrievers, bar, held)
             write_durably(_receipt(folder), msgspec.json.encode(entry))
             shards.append(entry)
             bar.settle()
@@ -162,39 +173,12 @@ def encode_shard(
     passages: PassageConfig,
     retrievers: Sequence[Retriever],
     bar: Deferred,
+    held: Sequence[Held] = (),
 ) -> SegmentEntry:
     """Represent the documents with every retriever and write them as one segment."""
     stored = [cut(document, passages) for document in documents]
-    vectors = represent(stored, retrievers, bar)
+    vectors = represent(stored, retrievers, bar, held)
     return write_segment(folder, stored, vectors, [retriever.entry for retriever in retrievers])
-
-
-def cut(stored: StoredDocument, passages: PassageConfig) -> StoredDocument:
-    """The document with its passages' spans; a document with a title only is one empty passage."""
-    spans = passage_spans(stored.document.text, passages) or [(0, 0)]
-    return msgspec.structs.replace(stored, spans=spans)
-
-
-def represent(
-    documents: Sequence[StoredDocument], retrievers: Sequence[Retriever], bar: Deferred
-) -> dict[str, PassageVectors]:
-    """Every retriever's representation of every passage: the title, then the passage."""
-    texts = [
-        f"{stored.document.title} {stored.document.text[start:end]}".strip()
-        for stored in documents
-        for start, end in stored.spans
-    ]
-    bar.expect(sum(_cost(retriever) * len(texts) for retriever in retrievers))
-    vectors = {}
-    for retriever in retrievers:
-        on_done = partial(bar.work, cost=_cost(retriever))
-        vectors[retriever.entry.name] = retriever.encode_passages(texts, on_done)
-    return vectors
-
-
-def _cost(retriever: Retriever) -> float:
-    """A model's passage takes far longer than an analysed one; the bar should know."""
-    return MODEL_COST if retriever.entry.model else 1.0
 
 
 def shards_of(reads: Iterator[StoredDocument]) -> Iterator[list[StoredDocument]]:
@@ -221,6 +205,33 @@ def unique(reads: Iterator[Read], rejects: Rejects) -> Iterator[StoredDocument]:
             continue
         seen[read.document.id] = f"{read.source}:{read.line}"
         yield with_hash(read.document, [])
+
+
+@contextmanager
+def _held(folders: Sequence[Path], base: Manifest) -> Iterator[list[Held]]:
+    """Of these indexes those that can spare the retrievers work."""
+    held: list[Held] = []
+    try:
+        for folder in folders:
+            try:
+                found = read_manifest(folder)
+                if _shares(found, base):
+                    held.append(Held(folder, found))
+            except (IndexNotFound, CorruptIndex):
+                continue
+        yield held
+    finally:
+        for index in held:
+            index.close()
+
+
+def _shares(found: Manifest, base: Manifest) -> bool:
+    """Whether the same document is cut the same way, and a retriever is the same."""
+    return (
+        found.analyzer_sha256 == base.analyzer_sha256
+        and found.passages == base.passages
+        and any(entry in found.retrievers for entry in base.retrievers)
+    )
 
 
 def _finished(build: Path, folder: Path) -> SegmentEntry | None:

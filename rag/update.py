@@ -16,9 +16,10 @@ from indexes.passages import PassageConfig
 from indexes.readers import read_documents, total_bytes
 from indexes.rejects import Rejects
 from indexes.writer import IndexWriter
-from rag.build import BuildReport, cut, represent, shards_of, unique
+from rag.build import BuildReport, shards_of, unique
 from rag.config import Settings
 from rag.progress import Deferred, Progress
+from rag.represent import cut, represent
 from rag.retrievers.opening import open_retriever
 from rag.retrievers.retriever import Retriever
 

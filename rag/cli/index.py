@@ -37,7 +37,18 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--stopwords", default="english", choices=["english", "none"])
     build.add_argument("--passage-words", type=int, default=300, metavar="N", help="0: never split")
-    build.add_argument("--restart", action="store_true", help="forget an unfinished build")
+    build.add_argument(
+        "--reuse",
+        action="append",
+        default=[],
+        metavar="INDEX",
+        help="take representations of the same documents by the same retriever from there",
+    )
+    build.add_argument(
+        "--restart",
+        action="store_true",
+        help="forget an unfinished build and encode every document anew",
+    )
 
     update = action("update", "add documents, replacing those with the same id", _update)
     update.add_argument("name", metavar="NAME")
@@ -82,6 +93,7 @@ def _build(args: argparse.Namespace, settings: Settings) -> int:
         analyzer=AnalyzerConfig(stemmer=args.stemmer, stopwords=args.stopwords),
         passages=PassageConfig(max_words=args.passage_words),
         rejects=args.rejects or folder.parent / f"{folder.name}.rejects.jsonl",
+        reuse=args.reuse,
         restart=args.restart,
     )
     report = build_index(request, settings, TerminalProgress())

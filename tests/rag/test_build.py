@@ -18,6 +18,7 @@ from indexes.snapshot import Snapshot
 from rag.build import BuildReport, BuildRequest, build_index
 from rag.config import Settings
 from rag.progress import Silent
+from rag.retrievers.bm25 import Bm25Retriever
 from rag.retrievers.retriever import parse_specs
 from rag.search import SearchRequest
 from rag.service import Service
@@ -179,6 +180,45 @@ def test_a_rebuild_replaces_everything(home, tmp_path):
     manifest = read_manifest(home.settings.root / "i")
     assert (manifest.version, manifest.n_documents) == (2, 1)
     assert home.search("stone") == []
+
+
+def test_unchanged_documents_are_not_represented_again(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(rag.build, "SHARD_DOCUMENTS", 4)
+    long = {"id": "long", "text": "A stone rolls down the hill. " * 200}
+    home.build(jsonl(tmp_path / "a.jsonl", [*rows(9), long]))
+    home.update(jsonl(tmp_path / "u.jsonl", [{"id": "d2", "text": "a stone in the river"}]))
+    encoded: list[str] = []
+    real = Bm25Retriever.encode_passages
+
+    def counted(self, texts, on_done):
+        encoded.extend(texts)
+        return real(self, texts, on_done)
+
+    monkeypatch.setattr(Bm25Retriever, "encode_passages", counted)
+    changed = [
+        rows(9)[8],
+        {"id": "d3", "text": "cloud"},
+        long,
+        *rows(3),
+        {"id": "d7", "text": "stone number 7"},
+    ]
+    home.build(jsonl(tmp_path / "b.jsonl", changed))
+    # d2 was replaced by an update, but its first text still lies in the old segment.
+    assert encoded == ["cloud"]
+    reused = read_manifest(home.settings.root / "i")
+    home.build(tmp_path / "b.jsonl", name="fresh")
+    fresh = read_manifest(home.settings.root / "fresh")
+    arrays = [
+        {name: entry for name, entry in manifest.segments[0].files.items() if ".npy" in name}
+        for manifest in (reused, fresh)
+    ]
+    assert arrays[0] == arrays[1]
+    assert len(encoded) == 1 + fresh.n_passages
+    encoded.clear()
+    home.build(tmp_path / "b.jsonl", name="other", reuse=["fresh", "absent"])
+    assert encoded == []
+    home.build(tmp_path / "b.jsonl", restart=True)
+    assert len(encoded) == fresh.n_passages
 
 
 def test_updates_replace_by_id_and_are_found_at_once(home, tmp_path):
