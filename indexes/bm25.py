@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexes.postings import Postings, file_of
-from indexes.representation import Doubles, Mask, SparseVector
+from indexes.representation import Doubles, Mask, Rows, SparseVector
 
 EPSILON = 0.25
 """rank-bm25's share of the mean idf given to terms that more than half the passages hold."""
@@ -118,6 +119,20 @@ class Bm25Statistics:
             return postings.weights[found]
         lengths = postings.lengths[postings.rows[found]]
         return impact(postings.weights[found], lengths, self.avgdl, self.params)
+
+    def values(self, number: int, terms: Sequence[slice]) -> tuple[list[slice], Rows, NDArray[Any]]:
+        """Segment `number`'s postings of some terms: (stretches, rows, live impacts)."""
+        postings = self._segments[number]
+        if self._fresh[number] and postings.impacts is not None:
+            return list(terms), postings.rows, postings.impacts
+        ends = np.cumsum([0, *(term.stop - term.start for term in terms)]).tolist()
+        rows = [postings.rows[term] for term in terms]
+        impacts = [self.impacts(number, term) for term in terms]
+        return (
+            [slice(start, end) for start, end in pairwise(ends)],
+            np.concatenate(rows) if rows else np.zeros(0, np.uint32),
+            np.concatenate(impacts).astype(np.float32) if impacts else np.zeros(0, np.float32),
+        )
 
     def _mean(self) -> float:
         """Mean raw idf over the live vocabulary: needed only by terms in over half the passages."""

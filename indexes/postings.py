@@ -2,19 +2,23 @@
 
 Files of a segment, for a retriever called `name`: `terms` (the vocabulary's UTF-8 bytes, sorted,
 end to end), `term_offsets`, `indptr`, `rows` (ascending within a term) and `weights`; where the
-weights are term frequencies also `lengths` and `impacts` (see `indexes.bm25`).
+weights are term frequencies also `lengths` and `impacts` (see `indexes.bm25`), where they are the
+impacts themselves also `levels`, the same in 8 bits, and each term's `scales`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.kernels import find_terms
 from indexes.representation import Floats, Rows, SparseRows
+
+Levels = NDArray[np.uint8]
 
 
 def file_of(folder: Path, name: str, part: str) -> Path:
@@ -33,6 +37,8 @@ class Postings:
         self.weights = _mapped(file_of(folder, name, "weights"))
         self.lengths = _mapped_if_there(file_of(folder, name, "lengths"))
         self.impacts: Floats | None = _mapped_if_there(file_of(folder, name, "impacts"))
+        self.levels: Levels | None = _mapped_if_there(file_of(folder, name, "levels"))
+        self.scales: Floats | None = _mapped_if_there(file_of(folder, name, "scales"))
 
     @property
     def n_terms(self) -> int:
@@ -43,19 +49,17 @@ class Postings:
         """UTF-8 bytes of the term with this number."""
         return bytes(self.terms[self.term_offsets[number] : self.term_offsets[number + 1]])
 
+    def numbers(self, terms: Sequence[str]) -> NDArray[np.int64]:
+        """The terms' numbers; -1 for those that occur nowhere."""
+        wanted, offsets = _end_to_end([term.encode() for term in terms])
+        return find_terms(self.terms, self.term_offsets, wanted, offsets)
+
     def find(self, term: str) -> slice:
         """The stretch of `rows` and `weights` that belongs to `term`; empty when unknown."""
-        wanted = term.encode()
-        low, high = 0, self.n_terms
-        while low < high:
-            middle = (low + high) // 2
-            if self.term(middle) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        if low < self.n_terms and self.term(low) == wanted:
-            return slice(int(self.indptr[low]), int(self.indptr[low + 1]))
-        return slice(0, 0)
+        number = int(self.numbers([term])[0])
+        if number < 0:
+            return slice(0, 0)
+        return slice(int(self.indptr[number]), int(self.indptr[number + 1]))
 
     def vocabulary(self) -> Iterator[str]:
         """Every term, sorted by its UTF-8 bytes."""
@@ -65,16 +69,30 @@ class Postings:
 def write_postings(folder: Path, name: str, vectors: SparseRows) -> None:
     """Invert the rows and write the files. Terms that occur nowhere are left out."""
     terms, indptr, rows, weights = invert(vectors)
-    encoded = [term.encode() for term in terms]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(term) for term in encoded], out=offsets[1:])
-    np.save(file_of(folder, name, "terms"), np.frombuffer(b"".join(encoded), dtype=np.uint8))
+    spelled, offsets = _end_to_end([term.encode() for term in terms])
+    np.save(file_of(folder, name, "terms"), spelled)
     np.save(file_of(folder, name, "term_offsets"), offsets)
     np.save(file_of(folder, name, "indptr"), indptr)
     np.save(file_of(folder, name, "rows"), rows)
     np.save(file_of(folder, name, "weights"), weights)
     if vectors.lengths is not None:
         np.save(file_of(folder, name, "lengths"), vectors.lengths)
+
+
+def write_levels(folder: Path, name: str) -> None:
+    """Add `levels` and `scales` to freshly written impacts: weight ≈ level · scale, level 1..255.
+
+    A term's scale makes its greatest weight 255, so the error is at most half of one level: a
+    weight that is not 0 keeps a level that is not.
+    """
+    postings = Postings(folder, name)
+    counts = np.diff(postings.indptr)
+    scales = np.zeros(len(counts), dtype=np.float32)
+    if len(counts):
+        scales[:] = np.maximum.reduceat(postings.weights, postings.indptr[:-1]) / 255
+    levels = np.rint(postings.weights / np.repeat(scales, counts))
+    np.save(file_of(folder, name, "levels"), np.clip(levels, 1, 255).astype(np.uint8))
+    np.save(file_of(folder, name, "scales"), scales)
 
 
 def invert(
@@ -140,6 +158,13 @@ def concatenate(parts: list[SparseRows]) -> SparseRows:
 
 def _stacked(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
+
+
+def _end_to_end(encoded: Sequence[bytes]) -> tuple[Levels, NDArray[np.int64]]:
+    """Strings one after another, and where each begins (and the last ends)."""
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(term) for term in encoded], out=offsets[1:])
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
 
 
 def _mapped(path: Path) -> NDArray[Any]:

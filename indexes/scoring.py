@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexes.bm25 import Bm25Statistics
-from indexes.representation import Doubles, Floats, Mask, QueryVector, SparseVector, top_k
+from indexes.representation import Floats, Mask, QueryVector
 from indexes.segment import Segment
-
-
-class Found(NamedTuple):
-    """Rows (int64) in falling order of score (float64)."""
-
-    rows: NDArray[np.int64]
-    scores: Doubles
+from indexes.sparse_search import (
+    Found,
+    SparseMode,
+    best_matches,
+    bm25_scores,
+    impact_scores,
+    search_postings,
+)
 
 
 def search_segments(
@@ -27,74 +26,45 @@ def search_segments(
     limit: int,
     allowed: Sequence[Mask | None],
     statistics: Bm25Statistics | None,
+    mode: SparseMode = "auto",
 ) -> Found:
     """The `limit` best documents over all segments, each by its best passage's global row."""
-    sparse = query.sparse
-    if sparse is not None and statistics is not None:
-        sparse = statistics.weigh(sparse)
+    if statistics is not None and query.sparse is not None:
+        query = QueryVector(sparse=statistics.weigh(query.sparse), dense=query.dense)
     parts: list[Found] = []
     base = 0
     for number, segment in enumerate(segments):
-        mask = allowed[number]
-        if sparse is None and query.dense is not None:
-            found = _search_dense(segment, name, query.dense, limit, mask)
-        else:
-            scores = sparse_scores(segment, name, sparse, statistics, number)
-            if query.dense is not None:
-                scores = np.nan_to_num(scores) + segment.vectors[name].scores(query.dense)
-            if mask is not None:
-                scores[~mask] = np.nan
-            found = _best_documents(segment, scores, limit)
+        found = _search_segment(
+            segment, number, name, query, limit, allowed[number], statistics, mode
+        )
         parts.append(Found(found.rows + base, found.scores))
         base += segment.n_passages
     return _merged(parts, limit)
 
 
-def sparse_scores(
+def _search_segment(
     segment: Segment,
-    name: str,
-    query: SparseVector | None,
-    statistics: Bm25Statistics | None,
     number: int,
-) -> Doubles:
-    """Σ query weight · impact for each passage, float64 `[n_passages]`; NaN where no term matched.
-
-    A match may score 0 (a term in just half the passages has an Okapi idf of 0) and still is one.
-    """
-    scores = np.zeros(segment.n_passages, dtype=np.float64)
-    matched = np.zeros(segment.n_passages, dtype=np.bool_)
-    if query is None:
-        return np.full_like(scores, np.nan)
-    postings = segment.postings[name]
-    for term, weight in zip(query.terms, query.weights, strict=True):
-        found = postings.find(term)
-        if found.start == found.stop:
-            continue
-        held = statistics.impacts(number, found) if statistics else postings.weights[found]
-        # A term lists a passage at most once, so a plain indexed add never loses a posting.
-        rows = postings.rows[found]
-        scores[rows] += weight * held.astype(np.float64)
-        matched[rows] = True
-    scores[~matched] = np.nan
-    return scores
-
-
-def _best_documents(segment: Segment, scores: Doubles, limit: int) -> Found:
-    """Top documents by their best passage; a document's passages are consecutive rows."""
-    if segment.one_passage_each:
-        rows = top_k(scores, limit)
-        return Found(rows, scores[rows])
-    best = np.fmax.reduceat(scores, segment.starts)
-    documents = top_k(best, limit)
-    rows = np.array([_best_row(segment, scores, number) for number in documents], dtype=np.int64)
-    return Found(rows, best[documents])
-
-
-def _best_row(segment: Segment, scores: Doubles, document: int) -> int:
-    last = len(segment.starts) - 1
-    start = int(segment.starts[document])
-    end = segment.n_passages if document == last else int(segment.starts[document + 1])
-    return start + int(np.nanargmax(scores[start:end]))
+    name: str,
+    query: QueryVector,
+    limit: int,
+    allowed: Mask | None,
+    statistics: Bm25Statistics | None,
+    mode: SparseMode,
+) -> Found:
+    sparse, dense = query.sparse, query.dense
+    if sparse is None:
+        if dense is None:
+            return Found(np.zeros(0, np.int64), np.zeros(0, np.float64))
+        return _search_dense(segment, name, dense, limit, allowed)
+    if statistics is not None:
+        scores = bm25_scores(segment, name, sparse, statistics, number)
+        return best_matches(segment, scores, allowed, limit)
+    if dense is None:
+        return search_postings(segment, name, sparse, limit, allowed, mode)
+    # Adding to 0.0 makes every passage a match: with a dense part each has a score.
+    scores = 0.0 + impact_scores(segment, name, sparse) + segment.vectors[name].scores(dense)
+    return best_matches(segment, scores + 0.0, allowed, limit)
 
 
 def _search_dense(

@@ -15,7 +15,7 @@ from indexes.document_store import DocumentStore, StoredDocument, store_document
 from indexes.errors import CorruptIndex
 from indexes.files import sha256_of, sync_file, sync_folder, walk_files
 from indexes.manifest import SEGMENTS, FileEntry, RetrieverEntry, SegmentEntry
-from indexes.postings import Postings, write_postings
+from indexes.postings import Postings, write_levels, write_postings
 from indexes.representation import Mask, PassageVectors
 from indexes.vectors import Vectors, write_vectors
 
@@ -56,6 +56,8 @@ def _write_vectors(folder: Path, retriever: RetrieverEntry, vectors: PassageVect
         write_postings(folder, retriever.name, vectors.sparse)
         if retriever.weighting == "bm25":
             write_impacts(folder, retriever.name, bm25_params(retriever))
+        else:
+            write_levels(folder, retriever.name)
     if vectors.dense is not None:
         write_vectors(folder, retriever.name, vectors.dense)
 

@@ -18,6 +18,7 @@ from indexes.manifest import Manifest, RetrieverEntry, read_manifest
 from indexes.representation import Mask, QueryVector, Ranking
 from indexes.scoring import search_segments
 from indexes.segment import Segment, bm25_params, check_segment
+from indexes.sparse_search import SparseMode
 
 _ATTEMPTS = 20
 """A writer may remove old segments between our reading the manifest and opening them."""
@@ -61,12 +62,20 @@ class Snapshot:
         return masks
 
     def search(
-        self, name: str, query: QueryVector, limit: int, allowed: Sequence[Mask | None]
+        self,
+        name: str,
+        query: QueryVector,
+        limit: int,
+        allowed: Sequence[Mask | None],
+        mode: SparseMode = "auto",
     ) -> Ranking:
-        """The best passage of each of the `limit` best documents, filters applied inside."""
+        """The best passage of each of the `limit` best documents, filters applied inside.
+
+        `mode` says how impact postings are searched (see `indexes.sparse_search`).
+        """
         self.retriever(name)
         found = search_segments(
-            self.segments, name, query, limit, allowed, self._statistics.get(name)
+            self.segments, name, query, limit, allowed, self._statistics.get(name), mode
         )
         return Ranking(found.rows, found.scores)
 
