@@ -22,7 +22,7 @@ SIMPLE = {"query": "who discovered penicillin?", "limit": 5}
 HYBRID = {
     "query": "vitamin D and bone density",
     "retrievers": [{"name": "bm25", "weight": 1.0}, {"name": "minilm", "weight": 2.0}],
-    "fusion": {"method": "weighted"},
+    "fusion": {"method": "rrf"},
     "filter": {"must": [{"field": "year", "range": {"gte": 2010}}]},
     "explain": True,
 }

@@ -26,9 +26,9 @@ class RetrieverChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How rankings become one: reciprocal ranks (`rrf`) or min-max scaled scores (`weighted`)."""
+    """How rankings become one: min-max scaled scores (`weighted`) or reciprocal ranks (`rrf`)."""
 
-    method: Literal["rrf", "weighted"] = "rrf"
+    method: Literal["rrf", "weighted"] = "weighted"
     k: Annotated[int, Meta(ge=1, le=10_000)] = 60
 
 
