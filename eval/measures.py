@@ -86,9 +86,9 @@ def check_measures(measures: Iterable[str]) -> None:
 def _descending(ids: list[str], scores: dict[str, float]) -> tuple[list[str], NDArray[np.float32]]:
     """Ids by float32 score, descending, equal ones left in their order; and those scores."""
     with np.errstate(over="ignore"):
-        values = np.array([scores[i] for i in ids], dtype=np.float64).astype(np.float32)
+        values = np.fromiter(map(scores.__getitem__, ids), np.float64, len(ids)).astype(np.float32)
     order = np.argsort(-values, kind="stable")
-    return [ids[i] for i in order], values[order]
+    return [ids[i] for i in order.tolist()], values[order]
 
 
 def _by_depth(measures: Iterable[Any]) -> list[tuple[list[Any], int | None]]:
@@ -115,9 +115,10 @@ def _calculate(
     """
     import ir_measures
 
+    longest = max(map(len, order.values()), default=0)
+    falling = [float(-place) for place in range(longest)]
     placed = {
-        query_id: {d: float(-place) for place, d in enumerate(ids[:depth])}
-        for query_id, ids in order.items()
+        query_id: dict(zip(ids[:depth], falling, strict=False)) for query_id, ids in order.items()
     }
     try:
         return ir_measures.calc(measures, gains, placed)
