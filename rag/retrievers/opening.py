@@ -12,6 +12,7 @@ from rag.progress import Progress
 from rag.retrievers.bm25 import Bm25Retriever, bm25_entry
 from rag.retrievers.dense import DenseRetriever, dense_entry
 from rag.retrievers.retriever import Retriever, RetrieverSpec
+from rag.retrievers.splade import SpladeRetriever, splade_entry
 
 
 def entry_of(spec: RetrieverSpec, settings: Settings, progress: Progress) -> RetrieverEntry:
@@ -20,6 +21,10 @@ def entry_of(spec: RetrieverSpec, settings: Settings, progress: Progress) -> Ret
         return bm25_entry(spec)
     if spec.kind == "dense":
         return dense_entry(
+            spec, resolve(spec.model, settings.cache, download=True, progress=progress)
+        )
+    if spec.kind == "splade":
+        return splade_entry(
             spec, resolve(spec.model, settings.cache, download=True, progress=progress)
         )
     raise UsageError(f"unknown kind of retriever {spec.kind!r}")
@@ -40,6 +45,8 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
             f"the index was built with {entry.model} {entry.sha256[:12]}, "
             f"but {model.sha256[:12]} is here: pull that model or build the index again"
         )
+    if entry.kind == "splade":
+        return SpladeRetriever(entry, model, device=settings.device)
     return DenseRetriever(
         entry, model, device=settings.device, batch_tokens=settings.encode_batch_tokens
     )

@@ -48,12 +48,18 @@ class RetrieverSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 KNOWN: dict[str, RetrieverSpec] = {
     "bm25": RetrieverSpec("bm25", "bm25"),
     "minilm": RetrieverSpec("minilm", "dense", "all-minilm-l6-v2"),
+    "splade": RetrieverSpec("splade", "splade", "splade-tiny"),
 }
 """Retrievers that go by a name of their own; any other name needs `=MODEL`."""
+
+MODEL_KINDS = ("dense", "splade")
+"""What a model of one's own can be used as."""
 
 
 def parse_spec(text: str) -> RetrieverSpec:
     """Read `NAME[=MODEL][:KEY=VALUE...]`, such as `bm25:k1=1.2` or `bge=BAAI/bge-small-en-v1.5`.
+
+    A NAME that is not known is a dense retriever; `:kind=splade` says otherwise.
 
     Raises `UsageError` with what is wrong.
     """
@@ -64,12 +70,16 @@ def parse_spec(text: str) -> RetrieverSpec:
         raise UsageError(f"unknown retriever {name!r}; known: {known}; or NAME=MODEL (dense)")
     spec = KNOWN.get(name, RetrieverSpec(name, "dense"))
     params = dict(spec.params)
+    kind = spec.kind
     for setting in settings:
         key, found, value = setting.partition("=")
         if not found:
             raise UsageError(f"retriever {name!r}: {setting!r} is not KEY=VALUE")
-        params[key] = _value(value)
-    return msgspec.structs.replace(spec, model=model or spec.model, params=params)
+        if key == "kind":
+            kind = _kind(name, value)
+        else:
+            params[key] = _value(value)
+    return msgspec.structs.replace(spec, kind=kind, model=model or spec.model, params=params)
 
 
 def parse_specs(text: str) -> list[RetrieverSpec]:
@@ -79,6 +89,12 @@ def parse_specs(text: str) -> list[RetrieverSpec]:
     if not specs or len(set(names)) != len(names):
         raise UsageError(f"--retrievers {text!r}: give at least one name, each once")
     return specs
+
+
+def _kind(name: str, kind: str) -> str:
+    if kind not in MODEL_KINDS:
+        raise UsageError(f"retriever {name!r}: kind {kind!r} is none of {', '.join(MODEL_KINDS)}")
+    return kind
 
 
 def _value(text: str) -> Any:
