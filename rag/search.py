@@ -70,10 +70,29 @@ class Highlight(msgspec.Struct, frozen=True):
     end: int
 
 
+class Expansion(msgspec.Struct, frozen=True):
+    """A term that a sparse retriever added: it is in the vector, not in the text.
+
+    `source` is the word that raised its weight: `field[start:end]`, in code points; it is empty
+    where no word but a special token did. `matched` where the other side has the term too.
+    """
+
+    retriever: str
+    term: str
+    weight: float
+    matched: bool
+    field: Literal["query", "title", "text"]
+    source: str
+    start: int
+    end: int
+
+
 class Hit(msgspec.Struct, frozen=True):
     """A document found, shown by its best passage.
 
-    `text` is the passage; it begins at code point `start` of the document's text.
+    `text` is the passage; it begins at code point `start` of the document's text. `expansion` are
+    the terms that learned sparse retrievers added to the passage, on request: those that matched
+    the query first, then the heaviest.
     """
 
     id: str
@@ -86,10 +105,14 @@ class Hit(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = {}
     matched_terms: list[MatchedTerm] = []
     highlights: list[Highlight] = []
+    expansion: list[Expansion] = []
 
 
 class SearchResponse(msgspec.Struct, frozen=True):
-    """Ranked evidence, and what it was found in."""
+    """Ranked evidence, and what it was found in.
+
+    `expansion` are the terms that learned sparse retrievers added to the query, on request.
+    """
 
     request_id: str
     index: str
@@ -98,3 +121,4 @@ class SearchResponse(msgspec.Struct, frozen=True):
     timings_ms: dict[str, float]
     truncated: bool = False
     warnings: list[str] = []
+    expansion: list[Expansion] = []

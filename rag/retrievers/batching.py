@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 
-def token_batches(lengths: Sequence[int], budget_tokens: int) -> Iterator[list[int]]:
+def token_batches(
+    lengths: Sequence[int], budget_tokens: int, max_rows: int | None = None
+) -> Iterator[list[int]]:
     """Positions of texts, longest first, cut so that rows × longest row ≤ the budget.
+
+    `max_rows` bounds the rows too, for models whose output is wide.
 
     Longest first means that the largest batch comes first: if memory runs out it does so at once.
     A text longer than the budget makes a batch of its own.
@@ -14,7 +18,8 @@ def token_batches(lengths: Sequence[int], budget_tokens: int) -> Iterator[list[i
     order = sorted(range(len(lengths)), key=lambda position: (-lengths[position], position))
     batch: list[int] = []
     for position in order:
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget_tokens:
+        full = (len(batch) + 1) * max(1, lengths[batch[0]]) > budget_tokens if batch else False
+        if full or len(batch) == max_rows:
             yield batch
             batch = []
         batch.append(position)

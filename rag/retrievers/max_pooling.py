@@ -3,63 +3,129 @@
     w_j = max_i f(h_i · e_j + b_j),  f = log(1 + relu(·))   (SPLADE v2, Formal et al. 2021)
 
 f never falls, so the maximum over positions is taken first and f once on `[n, V]`; b_j does not
-depend on the position, so it is added after the maximum. The product is made for a slice of the
-vocabulary at a time, with positions last: `[batch, length, V]` never exists, a slice stays in the
-processor's cache, and the maximum runs over contiguous memory.
+depend on the position, so it is added after the maximum. Texts lie end to end, without padding,
+and the product is made for a few of them and a slice of the vocabulary at a time: the block
+`[positions, V]` never exists, and a slice is still in the processor's cache when it is pooled.
+What is left is the product itself, 2 · positions · V · d operations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     import torch
 
 Pooling = Literal["max", "sum"]
-Activation = Literal["log1p_relu", "log1p_log1p_relu"]
+Activation = Literal["relu", "log1p_relu"]
+"""f without its outermost logarithm, as sentence-transformers names it: `log1p_relu` is
+log(1 + log(1 + relu(·))), the activation of opensearch's inference-free models, version 3."""
 
 SLICE_ELEMENTS = 1 << 18
-"""Products made at a time: 1 MiB in float32."""
+"""Products that exist at a time on a CPU: 1 MiB in float32."""
+
+SLICE_ELEMENTS_GPU = 1 << 26
+
+BLOCK_POSITIONS = 256
+"""Positions multiplied at a time, more only where one text has more."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """`many` texts of one `length`, end to end; `first` is the number of the first."""
+
+    first: int
+    many: int
+    length: int
 
 
 def pool(
     hidden: torch.Tensor,
-    lengths: torch.Tensor,
+    lengths: Sequence[int],
     embeddings: torch.Tensor,
     bias: torch.Tensor | None,
     *,
     pooling: Pooling = "max",
-    activation: Activation = "log1p_relu",
+    activation: Activation = "relu",
 ) -> torch.Tensor:
-    """Vocabulary weights `[n, V]`, none negative, of n rows of hidden states `[n, L, d]`.
+    """Vocabulary weights `[n, V]`, none negative, of n texts whose hidden states lie end to end.
 
-    Row i counts its first `lengths[i]` positions (at least one). `embeddings` is the output
-    projection `[V, d]`, `bias` `[V]`.
+    `hidden` is `[sum(lengths), d]`, each length at least 1; `embeddings` is the output projection
+    `[V, d]`, `bias` `[V]`.
     """
+    pooled = hidden.new_empty((len(lengths), len(embeddings)))
+    elements = SLICE_ELEMENTS if hidden.device.type == "cpu" else SLICE_ELEMENTS_GPU
+    start = 0
+    for runs in _blocks(lengths):
+        n_positions = sum(run.many * run.length for run in runs)
+        block = hidden[start : start + n_positions]
+        _pool_block(block, runs, embeddings, bias, pooled, elements, pooling, activation)
+        start += n_positions
+    if pooling == "sum":
+        return pooled
+    if bias is not None:
+        pooled += bias
+    return _activate(pooled, activation)
+
+
+def _pool_block(
+    block: torch.Tensor,
+    runs: Sequence[Run],
+    embeddings: torch.Tensor,
+    bias: torch.Tensor | None,
+    pooled: torch.Tensor,
+    elements: int,
+    pooling: Pooling,
+    activation: Activation,
+) -> None:
+    """Fill the rows of `pooled` that belong to the block's texts, a slice of columns at a time."""
     import torch
 
-    n_rows, longest, width = hidden.shape
-    inside = torch.arange(longest, device=hidden.device)[None, :] < lengths[:, None]
-    if pooling == "max":
-        # A padded place repeats the first: the maximum cannot see it, and no mask is needed.
-        hidden = torch.where(inside[:, :, None], hidden, hidden[:, :1])
-    flat = hidden.reshape(n_rows * longest, width).t()
-    pooled = hidden.new_empty((len(embeddings), n_rows))
-    step = max(64, SLICE_ELEMENTS // (n_rows * longest))
-    for start in range(0, len(embeddings), step):
-        part = (embeddings[start : start + step] @ flat).view(-1, n_rows, longest)
-        if pooling == "max":
-            torch.amax(part, dim=2, out=pooled[start : start + step])
-        else:
-            if bias is not None:
-                part += bias[start : start + step, None, None]
-            pooled[start : start + step] = (_activate(part, activation) * inside).sum(2)
-    if pooling == "sum":
-        return pooled.t()
-    weights = pooled.t()
-    return _activate(weights if bias is None else weights + bias, activation)
+    n_positions = len(block)
+    step = min(len(embeddings), max(64, elements // n_positions))
+    memory = block.new_empty(n_positions * step)
+    for left in range(0, len(embeddings), step):
+        part = embeddings[left : left + step]
+        right = left + len(part)
+        logits = memory[: n_positions * len(part)].view(n_positions, len(part))
+        torch.mm(block, part.t(), out=logits)
+        if pooling == "sum":
+            _activate(logits if bias is None else logits.add_(bias[left:right]), activation)
+        place = 0
+        for run in runs:
+            end = place + run.many * run.length
+            rows = logits[place:end].view(run.many, run.length, len(part))
+            place = end
+            out = pooled[run.first : run.first + run.many, left:right]
+            if pooling == "max":
+                torch.amax(rows, dim=1, out=out)
+            else:
+                torch.sum(rows, dim=1, out=out)
+
+
+def _blocks(lengths: Sequence[int]) -> Iterator[list[Run]]:
+    """Whole texts cut into blocks of at most `BLOCK_POSITIONS`; in one, equal lengths are joined.
+
+    A text that is longer makes a block of its own.
+    """
+    first = 0
+    while first < len(lengths):
+        end, n_positions = first + 1, lengths[first]
+        while end < len(lengths) and n_positions + lengths[end] <= BLOCK_POSITIONS:
+            n_positions += lengths[end]
+            end += 1
+        runs = []
+        for length, same in groupby(lengths[first:end]):
+            many = len(list(same))
+            runs.append(Run(first, many, length))
+            first += many
+        yield runs
 
 
 def _activate(logits: torch.Tensor, activation: Activation) -> torch.Tensor:
-    weights = logits.relu().log1p()
-    return weights.log1p() if activation == "log1p_log1p_relu" else weights
+    """log(1 + relu(·)), or the logarithm twice, in place."""
+    weights = logits.relu_().log1p_()
+    return weights.log1p_() if activation == "log1p_relu" else weights

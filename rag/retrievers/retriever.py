@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -36,8 +36,41 @@ class Retriever(Protocol):
         """Represent queries, in their order."""
 
 
+def passage_input(title: str, text: str) -> str:
+    """What a retriever reads of a passage: the title, then the passage."""
+    return f"{title} {text}".strip()
+
+
+class TermSource(msgspec.Struct, frozen=True):
+    """A term of a text's vector and the stretch of the text, in code points, it comes from.
+
+    `literal` where the term is a token of the text itself, so not an expansion. The stretch is
+    empty where only a special token raised the term.
+    """
+
+    term: str
+    weight: float
+    literal: bool
+    start: int
+    end: int
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A retriever that can say which words its sparse terms come from."""
+
+    def passage_sources(self, text: str) -> list[TermSource]:
+        """The terms of a passage."""
+
+    def query_sources(self, query: str) -> list[TermSource]:
+        """The terms of a query."""
+
+
 class RetrieverSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A retriever asked for: its name in the index, the kind, the model, and settings."""
+    """A retriever asked for: its name in the index, the kind, the model, and settings.
+
+    The kind `auto` is what the model's folder says: `splade` or `dense`.
+    """
 
     name: str
     kind: str
@@ -52,25 +85,23 @@ KNOWN: dict[str, RetrieverSpec] = {
 }
 """Retrievers that go by a name of their own; any other name needs `=MODEL`."""
 
-MODEL_KINDS = ("dense", "splade")
-"""What a model of one's own can be used as."""
+MODEL_KINDS = ("auto", "dense", "splade")
+"""What `:kind=` may say of a model of one's own."""
 
 
 def parse_spec(text: str) -> RetrieverSpec:
     """Read `NAME[=MODEL][:KEY=VALUE...]`, such as `bm25:k1=1.2` or `bge=BAAI/bge-small-en-v1.5`.
 
-    A NAME that is not known is a dense retriever; `:kind=splade` says otherwise.
-
+    What a model of one's own is used as, its folder says, or `:kind=splade` and `:kind=dense`.
     Raises `UsageError` with what is wrong.
     """
     head, *settings = text.strip().split(":")
     name, _, model = head.partition("=")
     if name not in KNOWN and not model:
         known = ", ".join(KNOWN)
-        raise UsageError(f"unknown retriever {name!r}; known: {known}; or NAME=MODEL (dense)")
-    spec = KNOWN.get(name, RetrieverSpec(name, "dense"))
-    params = dict(spec.params)
-    kind = spec.kind
+        raise UsageError(f"unknown retriever {name!r}; known: {known}; or NAME=MODEL")
+    spec = KNOWN.get(name, RetrieverSpec(name, "auto"))
+    kind, params = spec.kind, dict(spec.params)
     for setting in settings:
         key, found, value = setting.partition("=")
         if not found:
@@ -93,7 +124,8 @@ def parse_specs(text: str) -> list[RetrieverSpec]:
 
 def _kind(name: str, kind: str) -> str:
     if kind not in MODEL_KINDS:
-        raise UsageError(f"retriever {name!r}: kind {kind!r} is none of {', '.join(MODEL_KINDS)}")
+        known = ", ".join(MODEL_KINDS)
+        raise UsageError(f"retriever {name!r}: kind={kind} is none of {known}")
     return kind
 
 

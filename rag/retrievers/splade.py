@@ -1,4 +1,9 @@
-"""SPLADE: passages and queries as weights over a model's vocabulary (Formal et al. 2021, 2022)."""
+"""SPLADE: passages and queries as weights over a model's vocabulary (Formal et al. 2021, 2022).
+
+score(q, d) = Σ_j q_j · d_j. Passages always come from a masked or causal language model's head;
+queries from the same model, from a smaller one with the same vocabulary (Lassance and Clinchant
+2022), or from no model at all: each token of the query weighs 1 or what a table says.
+"""
 
 from __future__ import annotations
 
@@ -12,181 +17,176 @@ from msgspec import Meta
 
 from indexes.errors import ModelError, UsageError
 from indexes.manifest import RetrieverEntry
-from indexes.representation import (
-    Floats,
-    PassageVectors,
-    QueryVector,
-    Rows,
-    SparseRows,
-    SparseVector,
-)
+from indexes.representation import PassageVectors, QueryVector, SparseRows, SparseVector
 from rag.models.resolver import ResolvedModel
-from rag.retrievers.batching import token_batches
-from rag.retrievers.max_pooling import Activation, Pooling
-from rag.retrievers.retriever import EncodedQuery, RetrieverSpec
-from rag.retrievers.vocabulary_model import VocabularyModel
+from rag.retrievers.max_pooling import Activation
+from rag.retrievers.query_weights import read_table, table_sha256
+from rag.retrievers.retriever import EncodedQuery, RetrieverSpec, TermSource
+from rag.retrievers.splade_layout import Side, SpladeLayout, read_layout
+from rag.retrievers.vocabulary_encoder import TermWeights, VocabularyEncoder
 
 DEFAULT_MAX_TOKENS = 256
-IDF_FILE = "idf.json"
-BATCH_TOKENS = 1024
-"""Tokens in a batch: more would push the slices of the head's product out of the cache."""
+
+Terms = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class SpladeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How texts become sparse vectors.
+    """How texts become sparse vectors. What is not given is what the checkpoint's folder says.
 
-    `query` is where query weights come from: the model, `binary` (each token of the query counts
-    1, SPLADE-doc) or `idf` (the checkpoint's table: inference-free). `doc_terms` and
-    `query_terms` keep the n largest weights (0: all). `echo` reads a causal model's second pass.
+    `doc_terms` and `query_terms` keep the n heaviest terms (0: all). `query` is where a query's
+    weights come from: `model`, `binary` (each token 1) or `idf` (the checkpoint's table).
+    `query_model` names another encoder for queries. `pooling` `echo` reads the text twice with a
+    causal model and pools by maximum over the second reading. `query_sha256` is written by us.
     """
 
-    max_tokens: Annotated[int, Meta(ge=4, le=32_768)] = DEFAULT_MAX_TOKENS
-    doc_terms: Annotated[int, Meta(ge=0)] = 0
-    query_terms: Annotated[int, Meta(ge=0)] = 0
-    query: Literal["model", "binary", "idf"] = "model"
-    pooling: Pooling = "max"
-    activation: Activation = "log1p_relu"
-    echo: bool = False
-
-
-class SourceWord(msgspec.Struct, frozen=True):
-    """The stretch of a text, in code points, that gave a term its weight."""
-
-    term: str
-    start: int
-    end: int
+    max_tokens: Annotated[int, Meta(ge=4, le=32_768)] | None = None
+    doc_terms: Terms = 0
+    query_terms: Terms = 0
+    query: Literal["model", "binary", "idf"] | None = None
+    query_model: str = ""
+    query_sha256: str = ""
+    pooling: Literal["max", "sum", "echo"] | None = None
+    activation: Activation | None = None
 
 
 class SpladeRetriever:
-    """Owns a loaded encoder. Encoding is safe for threads: nothing is changed by it."""
+    """Owns the loaded encoders. Encoding is safe for threads: nothing is changed by it.
 
-    def __init__(self, entry: RetrieverEntry, model: ResolvedModel, *, device: str) -> None:
+    Raises `ModelError` when the query encoder has another vocabulary or there is no table.
+    """
+
+    def __init__(
+        self,
+        entry: RetrieverEntry,
+        model: ResolvedModel,
+        *,
+        device: str,
+        batch_tokens: int,
+        query_model: ResolvedModel | None = None,
+    ) -> None:
         self.entry = entry
         self._params = msgspec.convert(entry.params, SpladeParams)
-        self._model = VocabularyModel(model.folder, device=device, echo=self._params.echo)
-        self.max_tokens = min(self._params.max_tokens, self._model.limit)
-        self._table = _query_table(model.folder, self._params.query, self._model.tokens)
-        self._numbers = {token: number for number, token in enumerate(self._model.tokens)}
+        layout = read_layout(model.folder)
+        self._passage_prompt, self._query_prompt = layout.passage_prompt, layout.query_prompt
+        self._device, self._batch_tokens = device, batch_tokens
+        self.documents = self._encoder(_as_asked(layout.documents, self._params), layout)
+        self.queries = self._query_encoder(layout, query_model)
+        self._table = None
+        if self._params.query == "idf":
+            self._table = read_table(_table_of(layout, model.name), self.documents.tokens)
+        elif self._params.query == "binary":
+            self._table = np.ones(len(self.documents.tokens), dtype=np.float32)
+        if self.queries.tokens != self.documents.tokens:
+            raise ModelError(f"{entry.name}: the query encoder has another vocabulary")
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The terms, in the order of their token ids."""
+        return self.documents.tokens
 
     def encode_passages(
         self, texts: Sequence[str], on_done: Callable[[int], None]
     ) -> PassageVectors:
-        """Sparse rows over the model's tokens; weights above 0 only."""
-        rows, _ = self._model.token_ids(texts, self.max_tokens)
-        found = self._encode(rows, self._params.doc_terms, on_done)
+        """Sparse rows float32 over the model's tokens; weights above 0 only."""
+        prompted = [self._passage_prompt + text for text in texts]
+        found = self.documents.encode(prompted, self._params.doc_terms, on_done)
         indptr = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum([len(ids) for ids, _ in found], out=indptr[1:])
+        np.cumsum([len(terms.ids) for terms in found], out=indptr[1:])
+        ids = [np.zeros(0, np.uint32), *(terms.ids for terms in found)]
+        weights = [np.zeros(0, np.float32), *(terms.weights for terms in found)]
         return PassageVectors(
             sparse=SparseRows(
-                vocabulary=self._model.tokens,
+                vocabulary=self.vocabulary,
                 indptr=indptr,
-                term_ids=np.concatenate([ids for ids, _ in found] or [np.zeros(0, np.uint32)]),
-                weights=np.concatenate([held for _, held in found] or [np.zeros(0, np.float32)]),
+                term_ids=np.concatenate(ids),
+                weights=np.concatenate(weights),
             )
         )
 
     def encode_queries(self, queries: Sequence[str]) -> list[EncodedQuery]:
         """Sparse vectors, and whether a query was longer than the model reads."""
-        rows, cut = self._model.token_ids(queries, self.max_tokens)
-        if self._table is not None:
-            found = [self._looked_up(text) for text in queries]
-        else:
-            found = self._encode(rows, self._params.query_terms, lambda _: None)
         return [
-            EncodedQuery(QueryVector(sparse=self._named(ids, held)), truncated)
-            for (ids, held), truncated in zip(found, cut, strict=True)
-        ]
-
-    def sources(self, text: str, terms: Sequence[str]) -> list[SourceWord]:
-        """For each term the word of `text` that raised its weight most.
-
-        A term whose maximum lies on a special token has no word and is left out.
-        """
-        known = [term for term in terms if term in self._numbers]
-        if not known:
-            return []
-        rows, _ = self._model.token_ids([text], self.max_tokens)
-        spans = self._model.offsets(text, self.max_tokens)
-        places = self._model.best_positions(rows[0], [self._numbers[term] for term in known])
-        return [
-            SourceWord(term, *spans[place])
-            for term, place in zip(known, places, strict=True)
-            if place < len(spans) and spans[place][1] > spans[place][0]
-        ]
-
-    def _encode(
-        self, rows: Sequence[Sequence[int]], n_terms: int, on_done: Callable[[int], None]
-    ) -> list[tuple[Rows, Floats]]:
-        """Token ids and weights of each row, ids ascending."""
-        found: list[tuple[Rows, Floats]] = [
-            (np.zeros(0, np.uint32), np.zeros(0, np.float32)) for _ in rows
-        ]
-        for batch in token_batches([len(row) for row in rows], BATCH_TOKENS):
-            block = self._model.weights(
-                [rows[place] for place in batch], self._params.pooling, self._params.activation
+            EncodedQuery(
+                QueryVector(
+                    sparse=SparseVector(
+                        [self.vocabulary[number] for number in terms.ids.tolist()],
+                        terms.weights.tolist(),
+                    )
+                ),
+                terms.truncated,
             )
-            for place, weights in zip(batch, block.numpy(), strict=True):
-                found[place] = largest(weights, n_terms)
-            on_done(len(batch))
-        return found
+            for terms in self._query_terms(queries)
+        ]
 
-    def _looked_up(self, query: str) -> tuple[Rows, Floats]:
-        """A query's distinct tokens with the table's weights: no model runs."""
-        assert self._table is not None
-        spans = self._model.offsets(query, self.max_tokens)
-        rows, _ = self._model.token_ids([query], self.max_tokens)
-        ids = {token for token, span in zip(rows[0], spans, strict=True) if span[1] > span[0]}
-        kept = np.array(sorted(ids), dtype=np.uint32)
-        weights = self._table[kept]
-        return kept[weights > 0], weights[weights > 0]
+    def passage_sources(self, text: str) -> list[TermSource]:
+        """The passage's terms, each with the word that the pooling took it from."""
+        prompted = self._passage_prompt + text
+        terms = self.documents.encode([prompted], self._params.doc_terms, _nobody)[0]
+        return _shifted(self.documents.sources(prompted, terms), len(self._passage_prompt))
 
-    def _named(self, ids: Rows, weights: Floats) -> SparseVector:
-        return SparseVector([self._model.tokens[number] for number in ids], weights.tolist())
+    def query_sources(self, query: str) -> list[TermSource]:
+        """The query's terms, each with its word."""
+        terms = self._query_terms([query])[0]
+        if self._table is not None:
+            return self.queries.own_words(query, terms)
+        found = self.queries.sources(self._query_prompt + query, terms)
+        return _shifted(found, len(self._query_prompt))
 
+    def _query_terms(self, queries: Sequence[str]) -> list[TermWeights]:
+        n_terms = self._params.query_terms
+        if self._table is not None:
+            return self.queries.looked_up(queries, self._table, n_terms)
+        prompted = [self._query_prompt + query for query in queries]
+        return self.queries.encode(prompted, n_terms, _nobody)
 
-def largest(weights: Floats, n_terms: int) -> tuple[Rows, Floats]:
-    """Positions, ascending, and values of the `n_terms` largest weights above 0 (0: all)."""
-    ids = np.flatnonzero(weights > 0)
-    if n_terms and len(ids) > n_terms:
-        order = np.argsort(-weights[ids], kind="stable")[:n_terms]
-        ids = np.sort(ids[order])
-    return ids.astype(np.uint32), weights[ids].astype(np.float32)
+    def _query_encoder(
+        self, layout: SpladeLayout, query_model: ResolvedModel | None
+    ) -> VocabularyEncoder:
+        if query_model is not None:
+            other = read_layout(query_model.folder)
+            self._query_prompt = other.query_prompt
+            return self._encoder(other.documents, other)
+        alone = self._params.query != "model" or layout.queries.folder in (
+            layout.documents.folder,
+            None,
+        )
+        return self.documents if alone else self._encoder(layout.queries, layout)
 
-
-def _query_table(folder: Path, query: str, tokens: Sequence[str]) -> Floats | None:
-    """Weight of each token in a query, float32 `[V]`; None where the model gives them."""
-    if query == "model":
-        return None
-    if query == "binary":
-        return np.ones(len(tokens), dtype=np.float32)
-    files = sorted(folder.rglob(IDF_FILE))
-    if files:
-        table = msgspec.json.decode(files[0].read_bytes(), type=dict[str, float])
-        return np.array([table.get(token, 0.0) for token in tokens], dtype=np.float32)
-    for place in sorted(folder.glob("query_*")):
-        weights = _static_weights(place)
-        if weights is not None and len(weights) >= len(tokens):
-            return weights[: len(tokens)]
-    raise ModelError(f"{folder.name} has no {IDF_FILE} and no static query weights")
-
-
-def _static_weights(folder: Path) -> Floats | None:
-    """The table of a sentence-transformers `SparseStaticEmbedding`."""
-    from safetensors.numpy import load_file
-
-    for file in sorted(folder.glob("*.safetensors")):
-        for name, tensor in load_file(file).items():
-            if name.endswith("weight") and tensor.ndim == 1:
-                return np.asarray(tensor, dtype=np.float32)
-    return None
+    def _encoder(self, side: Side, layout: SpladeLayout) -> VocabularyEncoder:
+        limits = [self._params.max_tokens or DEFAULT_MAX_TOKENS, layout.max_tokens]
+        return VocabularyEncoder(
+            side,
+            echo=side.head == "causal" and self._params.pooling == "echo",
+            max_tokens=min(limit for limit in limits if limit),
+            device=self._device,
+            batch_tokens=self._batch_tokens,
+        )
 
 
-def splade_entry(spec: RetrieverSpec, model: ResolvedModel) -> RetrieverEntry:
-    """The manifest's entry of a SPLADE retriever. Raises `UsageError` for unknown settings."""
+def splade_entry(
+    spec: RetrieverSpec, model: ResolvedModel, query_model: ResolvedModel | None = None
+) -> RetrieverEntry:
+    """The manifest's entry of a SPLADE retriever: its settings, and what the folder decides.
+
+    Raises `UsageError` for unknown or contradicting settings.
+    """
     try:
         params = msgspec.convert(spec.params, SpladeParams)
     except msgspec.ValidationError as error:
         raise UsageError(f"retriever {spec.name!r}: {error}") from error
+    layout = read_layout(model.folder)
+    table = layout.queries.table is not None and query_model is None
+    pooling = "echo" if layout.documents.head == "causal" else layout.documents.pooling
+    params = msgspec.structs.replace(
+        params,
+        query=params.query or ("idf" if table else "model"),
+        pooling=params.pooling or pooling,
+        activation=params.activation or layout.documents.activation,
+    )
+    _check(spec.name, params, layout)
+    digest = "" if query_model is None else query_model.sha256
+    if params.query == "idf":
+        digest = table_sha256(_table_of(layout, model.name))
     return RetrieverEntry(
         name=spec.name,
         kind="splade",
@@ -194,5 +194,46 @@ def splade_entry(spec: RetrieverSpec, model: ResolvedModel) -> RetrieverEntry:
         model=spec.model,
         revision=model.revision,
         sha256=model.sha256,
-        params=msgspec.to_builtins(params),
+        params=msgspec.to_builtins(msgspec.structs.replace(params, query_sha256=digest)),
     )
+
+
+def _check(name: str, params: SpladeParams, layout: SpladeLayout) -> None:
+    if layout.documents.head == "none":
+        raise UsageError(f"retriever {name!r}: its model has no head over the vocabulary")
+    if params.pooling == "echo" and layout.documents.head != "causal":
+        raise UsageError(f"retriever {name!r}: pooling=echo needs a causal language model")
+    if params.query_model and params.query != "model":
+        raise UsageError(f"retriever {name!r}: query={params.query} runs no query_model")
+
+
+def _as_asked(side: Side, params: SpladeParams) -> Side:
+    pooling = "max" if params.pooling == "echo" else params.pooling
+    return msgspec.structs.replace(
+        side,
+        pooling=pooling or side.pooling,
+        activation=params.activation or side.activation,
+    )
+
+
+def _table_of(layout: SpladeLayout, name: str) -> Path:
+    if layout.queries.table is None:
+        raise ModelError(f"{name} has no table of query weights: use query=binary or query=model")
+    return layout.queries.table
+
+
+def _shifted(found: Sequence[TermSource], n_chars: int) -> list[TermSource]:
+    """Places in the text alone, for places in the prompted text; the prompt's own words are none.
+
+    `n_chars` is the length of the prompt.
+    """
+    return [
+        msgspec.structs.replace(
+            source, start=max(0, source.start - n_chars), end=max(0, source.end - n_chars)
+        )
+        for source in found
+    ]
+
+
+def _nobody(_: int) -> None:
+    """Progress that nobody follows."""

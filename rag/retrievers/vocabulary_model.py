@@ -4,91 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
-from indexes.errors import ModelError, UnsafeModel
+from indexes.errors import ModelError, Unsupported
 from rag.models.torch_runtime import quiet_transformers
 from rag.retrievers.max_pooling import Activation, Pooling, pool
 
 if TYPE_CHECKING:
     import torch
 
+Head = Literal["masked", "causal"]
 
-class _Module(msgspec.Struct):
-    """One line of a sentence-transformers folder's `modules.json`."""
-
-    path: str = ""
-    type: str = ""
+PROBE_TOLERANCE = 1e-3
+"""How far our product may be from the model's own logits, relative to the largest."""
 
 
 class VocabularyModel:
-    """Owns the weights. `encode` is safe for threads: nothing is changed by it.
+    """Owns the weights. Computing is safe for threads: nothing is changed by it.
 
-    With `echo` the text is fed twice and only the second reading counts, so that a causal model
-    has seen all of the text at each position (Springer et al. 2024; Echo-Mistral-SPLADE, Doshi
-    et al. 2024).
+    The model's last layer, the projection onto the vocabulary, is taken out: what the model then
+    returns is that layer's input, and `pool` does the product. With `second_half` each row is a
+    text twice over and only its second reading counts: a causal model has then seen all of the
+    text at each position (Springer et al. 2024; Echo-Mistral-SPLADE, Doshi et al. 2024).
     """
 
-    def __init__(self, folder: Path, *, device: str, echo: bool = False) -> None:
-        import torch
-        from tokenizers import Tokenizer
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
-
-        home = model_folder(folder)
-        if not any(home.glob("*.safetensors")):
-            raise UnsafeModel(f"{folder.name} holds no weights in safetensors")
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            with quiet_transformers():
-                config = AutoConfig.from_pretrained(home, **local)
-                kind = AutoModelForCausalLM if echo else AutoModelForMaskedLM
-                module = kind.from_pretrained(
-                    home, config=config, use_safetensors=True, dtype=torch.float32, **local
-                )
-            self._tokenizer = Tokenizer.from_file(str(home / "tokenizer.json"))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{folder.name} is no {_wanted(echo)} model: {error}") from error
-        head = module.get_output_embeddings()
-        if head is None:
-            raise ModelError(f"{folder.name} has no vocabulary head")
-        self._embeddings: torch.Tensor = head.weight.detach().to(device)
-        bias = getattr(head, "bias", None)
-        self._bias: torch.Tensor | None = None if bias is None else bias.detach().to(device)
-        # Without its last layer the model gives that layer's input: what the pooling multiplies.
-        name = next(name for name, part in module.named_modules() if part is head)
-        module.set_submodule(name, torch.nn.Identity())
-        self._module: Any = module.to(device).eval()
+    def __init__(self, folder: Path, *, head: Head, device: str, second_half: bool = False) -> None:
+        self.name = folder.name
         self._device = device
-        self._echo = echo
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self.limit = int(getattr(config, "max_position_embeddings", 512)) // (2 if echo else 1)
-        size = self._tokenizer.get_vocab_size()
-        self.tokens = [
-            self._tokenizer.id_to_token(number) or f"[{number}]" for number in range(size)
-        ]
-        self._extend_tokens()
+        self._second_half = second_half
+        model = _load(folder, head)
+        self.longest: int | None = _positions(model.config)
+        self._pad = getattr(model.config, "pad_token_id", None) or 0
+        logits = _probe(model)
+        self._embeddings, self._bias = _take_head_out(model, folder)
+        self._module: Any = model.to(device).eval()
+        self._embeddings = self._embeddings.to(device)
+        self._bias = None if self._bias is None else self._bias.to(device)
+        self._check(logits)
 
-    def token_ids(
-        self, texts: Sequence[str], max_tokens: int
-    ) -> tuple[list[list[int]], list[bool]]:
-        """Ids of each text, cut to `max_tokens`, and whether it was cut."""
-        special = self._tokenizer.num_special_tokens_to_add(False)
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        kept = [encoding.ids[: max_tokens - special] for encoding in encodings]
-        cut = [len(encoding.ids) > len(ids) for encoding, ids in zip(encodings, kept, strict=True)]
-        return [self._framed(ids) for ids in kept], cut
+    @property
+    def n_terms(self) -> int:
+        """Rows of the projection: V."""
+        return len(self._embeddings)
+
+    @property
+    def width(self) -> int:
+        """Components of a hidden state: d."""
+        return int(self._embeddings.shape[1])
 
     def weights(
         self, rows: Sequence[Sequence[int]], pooling: Pooling, activation: Activation
     ) -> torch.Tensor:
-        """Vocabulary weights float32 `[len(rows), V]`."""
+        """Vocabulary weights float32 `[len(rows), V]`, on the CPU. No row may be empty."""
         import torch
 
-        hidden, lengths = self.hidden(rows)
         with torch.inference_mode():
+            hidden, lengths = self.hidden(rows)
             return pool(
                 hidden,
                 lengths,
@@ -98,88 +69,103 @@ class VocabularyModel:
                 activation=activation,
             ).cpu()
 
-    def hidden(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the head multiplies, `[n, L, d]`, and how many positions of each row count."""
-        import torch
-
-        fed = [[*row, *row] if self._echo else list(row) for row in rows]
-        longest = max(len(row) for row in fed)
-        ids = torch.zeros((len(fed), longest), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for number, row in enumerate(fed):
-            ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[number, : len(row)] = 1
-        with torch.inference_mode():
-            output = self._module(
-                input_ids=ids.to(self._device), attention_mask=mask.to(self._device)
-            )
-        hidden: torch.Tensor = output.logits
-        lengths = torch.tensor([len(row) for row in rows], device=hidden.device)
-        if self._echo:
-            places = lengths[:, None] + torch.arange(int(lengths.max()), device=hidden.device)
-            places = places.clamp(max=longest - 1)
-            hidden = hidden.gather(1, places[:, :, None].expand(-1, -1, hidden.shape[2]))
-        return hidden, lengths
-
     def best_positions(self, row: Sequence[int], term_ids: Sequence[int]) -> list[int]:
-        """For each term the position of `row` at which its logit is greatest."""
+        """For each term the position, of those that count, at which its logit is greatest."""
         import torch
 
-        hidden, _ = self.hidden([row])
         with torch.inference_mode():
-            logits = hidden[0] @ self._embeddings[list(term_ids)].t()
+            hidden, _ = self.hidden([row])
+            logits = hidden @ self._embeddings[list(term_ids)].t()
             found: list[int] = logits.argmax(0).tolist()
         return found
 
-    def offsets(self, text: str, max_tokens: int) -> list[tuple[int, int]]:
-        """Code point spans in `text` of the ids that `token_ids` gives; specials are empty."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=True)
-        spans: list[tuple[int, int]] = encoding.offsets
-        specials: list[int] = encoding.special_tokens_mask
-        inside = [span for span, special in zip(spans, specials, strict=True) if not special]
-        n_special = len(spans) - len(inside)
-        lead = specials.index(0) if 0 in specials else n_special
-        kept = inside[: max_tokens - n_special]
-        return [(0, 0)] * lead + kept + [(0, 0)] * (n_special - lead)
+    def hidden(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, list[int]]:
+        """What the head multiplies, `[positions that count, d]` end to end, and how many each."""
+        import torch
 
-    def _framed(self, ids: list[int]) -> list[int]:
-        """The ids between the tokenizer's special tokens; never empty."""
-        empty = self._tokenizer.encode("", add_special_tokens=True).ids
-        probe = self._tokenizer.encode("a", add_special_tokens=True)
-        lead = probe.special_tokens_mask.index(0) if 0 in probe.special_tokens_mask else 0
-        framed = [*empty[:lead], *ids, *empty[lead:]]
-        return framed or [0]
+        lengths = [len(row) for row in rows]
+        longest = max(lengths)
+        ids = torch.full((len(rows), longest), self._pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[number, : len(row)] = 1
+        # Without padding there is nothing to mask, and attention is faster without a mask.
+        padded = {"attention_mask": mask.to(self._device)} if min(lengths) < longest else {}
+        found: torch.Tensor = self._module(input_ids=ids.to(self._device), **padded).logits
+        if self._second_half:
+            for number, length in enumerate(lengths):
+                mask[number, : length - length // 2] = 0
+            lengths = [length // 2 for length in lengths]
+        return found[mask.bool().to(self._device)], lengths
 
-    def _extend_tokens(self) -> None:
-        """A head may be wider than the tokenizer: its spare rows get names of their own."""
-        missing = range(len(self.tokens), len(self._embeddings))
-        self.tokens += [f"[{number}]" for number in missing]
-        del self.tokens[len(self._embeddings) :]
+    def _check(self, logits: torch.Tensor) -> None:
+        """Raise `Unsupported` where the head does more than a product and a sum."""
+        import torch
 
-
-def model_folder(folder: Path) -> Path:
-    """Where the transformers model lies: the folder, or a module of a sentence-transformers one.
-
-    Raises `ModelError` when there is none.
-    """
-    listing = folder / "modules.json"
-    if (folder / "config.json").is_file() and _names_a_model(folder / "config.json"):
-        return folder
-    places = [folder]
-    if listing.is_file():
-        modules = msgspec.json.decode(listing.read_bytes(), type=list[_Module])
-        places += [folder / module.path for module in modules]
-    # A Router keeps one folder a route: the documents' side has the model.
-    places += sorted(place for place in folder.glob("document_*") if place.is_dir())
-    for place in places:
-        if (place / "config.json").is_file() and _names_a_model(place / "config.json"):
-            return place
-    raise ModelError(f"{folder.name} holds no transformers model")
+        with torch.inference_mode():
+            hidden = self._module(input_ids=_probe_ids().to(self._device)).logits[0]
+            ours = hidden @ self._embeddings.t()
+            ours = (ours if self._bias is None else ours + self._bias).cpu()
+        error = float((ours - logits).abs().max() / logits.abs().max().clamp(min=1e-6))
+        if not error <= PROBE_TOLERANCE:
+            raise Unsupported(
+                f"the head of {self.name} does more than project onto the vocabulary "
+                f"(our logits are off by {error:.2g})"
+            )
 
 
-def _names_a_model(config: Path) -> bool:
-    return "model_type" in msgspec.json.decode(config.read_bytes(), type=dict[str, Any])
+def _load(folder: Path, head: Head) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    kind = AutoModelForCausalLM if head == "causal" else AutoModelForMaskedLM
+    try:
+        with quiet_transformers():
+            return kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+            ).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder.name} is no {head} language model: {error}") from error
 
 
-def _wanted(echo: bool) -> str:
-    return "causal language" if echo else "masked language"
+def _take_head_out(model: Any, folder: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The projection's weights `[V, d]` and bias; in its place the model gets the identity."""
+    import torch
+
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        raise Unsupported(f"{folder.name} has no linear head over the vocabulary")
+    name = next(name for name, part in model.named_modules() if part is head)
+    model.set_submodule(name, torch.nn.Identity())
+    return head.weight.detach(), None if head.bias is None else head.bias.detach()
+
+
+def _probe(model: Any) -> torch.Tensor:
+    """The untouched model's logits of a few tokens, `[L, V]`."""
+    import torch
+
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=_probe_ids()).logits[0]
+    return logits
+
+
+def _probe_ids() -> torch.Tensor:
+    import torch
+
+    return torch.tensor([[5, 7, 11, 13]])
+
+
+def _positions(config: Any) -> int | None:
+    """Tokens the model can read; RoBERTa's kind keeps places up to its padding token's id free."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is None:
+        return None
+    reserved = {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl"}
+    if config.model_type in reserved:
+        return int(longest) - (config.pad_token_id or 0) - 1
+    return int(longest)

@@ -1,0 +1,1 @@
+"""Our stages against their peers, on the same input, in one process."""

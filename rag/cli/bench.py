@@ -1,0 +1,32 @@
+"""`rag bench`: our stages against their peers. Each benchmark is a module of its own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rag.config import Settings
+
+HELP = "measure ratios against peers, in one process"
+
+BENCHMARKS = {
+    "encode": ("rag.cli.bench_encode", "SPLADE encoding against sentence-transformers"),
+}
+"""Benchmark → its module, with `add_flags(parser)` and `run(args, settings)`, and what it does.
+Peers are imported only by the benchmark that is run."""
+
+
+def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
+    """Register `rag bench` and its benchmarks."""
+    parser = subparsers.add_parser("bench", help=HELP, description=HELP, parents=[common])
+    actions = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    for name, (module, what) in BENCHMARKS.items():
+        action = actions.add_parser(name, help=what, description=what, parents=[common])
+        importlib.import_module(module).add_flags(action)
+        action.set_defaults(run=_run, benchmark=module)
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> int:
+    return int(importlib.import_module(args.benchmark).run(args, settings))
