@@ -14,6 +14,7 @@ from litestar.di import Provide
 from api.access_log import log_response
 from api.answer import answer
 from api.backend import Backend, SearchService
+from api.generate import generate
 from api.indexes import describe_index, list_indexes
 from api.limits import Limits
 from api.openapi import openapi_document
@@ -22,7 +23,17 @@ from api.problem import to_response
 from api.request_id import add_request_id_header
 from api.search import search, search_in_index
 
-ROUTES = (search, search_in_index, answer, list_indexes, describe_index, livez, readyz, info)
+ROUTES = (
+    search,
+    search_in_index,
+    answer,
+    generate,
+    list_indexes,
+    describe_index,
+    livez,
+    readyz,
+    info,
+)
 
 
 def create_app(service: SearchService, limits: Limits) -> Litestar:

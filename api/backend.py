@@ -16,6 +16,7 @@ from litestar.types import Receive
 
 from api.limits import Limits
 from rag.answer import AnswerRequest, AnswerResponse
+from rag.generating import GenerateRequest, GenerateResponse
 from rag.search import SearchRequest, SearchResponse
 from rag.service import IndexInfo, Information
 
@@ -33,6 +34,11 @@ class SearchService(Protocol):
         self, request: AnswerRequest, *, request_id: str, cancel: threading.Event | None = None
     ) -> AnswerResponse:
         """A cited answer; stops within one decoding step once `cancel` is set."""
+
+    def generate(
+        self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None
+    ) -> GenerateResponse:
+        """A prompt's continuation; stops within one decoding step once `cancel` is set."""
 
     def index_names(self) -> list[str]:
         """Names of the indexes that can be searched, sorted."""

@@ -37,10 +37,11 @@ def search_config(manifest: Manifest, plan: SearchPlan) -> dict[str, Any]:
     }
 
 
-def answer_config(decode: Decode, min_evidence: float | None) -> dict[str, Any]:
+def answer_config(decode: Decode, min_evidence: float | None, settings: Settings) -> dict[str, Any]:
     """How answers are made, the service's own threshold written out."""
     return {
         "decode": msgspec.to_builtins(decode),
+        "backend": settings.backend,
         "min_evidence": MIN_EVIDENCE if min_evidence is None else min_evidence,
     }
 

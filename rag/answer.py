@@ -10,9 +10,21 @@ from msgspec import Meta
 from indexes.filters import Filter
 from rag.search import Fusion, Hit, Name, Query, RetrieverChoice
 
+MAX_DRAFT_TOKENS = 10
+"""The longest draft, gamma in the papers."""
+
+DrafterName = Literal["none", "lookup", "suffix", "recycle", "rapid", "auto"]
+VerifierName = Literal["lossless", "rapid_exact", "rapid_paper", "ensemble"]
+
 
 class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How tokens are chosen. `temperature` 0 is greedy; a `seed` makes sampling repeatable."""
+    """How tokens are chosen. `temperature` 0 is greedy; a `seed` makes sampling repeatable.
+
+    `drafter` guesses tokens ahead, `draft_tokens` at a time; without a number it is chosen online
+    from measured times, 0 included. lookup, suffix, recycle and auto change neither the text nor
+    what a seed gives. With rapid a seed repeats a run only for the same fixed `draft_tokens`.
+    `verifier` and `eta` belong to rapid, `target_weight` to its verifier ensemble.
+    """
 
     max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 128
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
@@ -21,6 +33,11 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop: Annotated[
         list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=8)
     ] = []
+    drafter: DrafterName = "auto"
+    draft_tokens: Annotated[int, Meta(ge=0, le=MAX_DRAFT_TOKENS)] | None = None
+    verifier: VerifierName | None = None
+    eta: Annotated[float, Meta(ge=0, le=100)] | None = None
+    target_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
 
 
 class AnswerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,12 +73,16 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class DecodeReport(msgspec.Struct, frozen=True):
-    """What decoding did: drafted and accepted tokens, their ratio `alpha`, monitors in force."""
+    """What decoding did: drafted and accepted tokens, their ratio `alpha`, monitors in force.
+
+    `gamma` is the mean length of the drafts, over all steps after the first token.
+    """
 
     drafter: str = "none"
     drafted: int = 0
     accepted: int = 0
     alpha: float | None = None
+    gamma: float | None = None
     monitors: list[str] = []
     finish_reason: Literal["stop", "length", "cancelled", "not_called"] = "stop"
     first_token_ms: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from indexes.errors import Cancelled
 from indexes.sentences import sentence_spans
@@ -16,6 +17,9 @@ from rag.ranking import RankedQuery
 from rag.search import Hit
 from rag.stopwatch import Stopwatch
 
+if TYPE_CHECKING:
+    from rag.generate.generator import Generator
+
 MIN_EVIDENCE = 0.35
 """Default strength below which a hit is no evidence; how it was chosen: README, "No evidence"."""
 
@@ -25,7 +29,7 @@ def answer_from(
     snapshot: Snapshot,
     ranked: RankedQuery,
     hits: Sequence[Hit],
-    generator: Callable[[], LanguageModel],
+    generator: Callable[[], Generator],
     watch: Stopwatch,
     warnings: list[str],
     *,
@@ -35,40 +39,41 @@ def answer_from(
 ) -> AnswerResponse:
     """Answer from the hits that are strong enough; with none of them the model is not called.
 
+    The generator's memory of the index drafts for this answer and learns from it.
     Raises `Cancelled` and `DeadlineExceeded` from the decoding loop's step that saw them.
     """
     with watch.stage("evidence"):
         evidence = _strong(request, snapshot, ranked, hits)
     if not evidence:
         return _response(request, snapshot, watch, warnings, request_id, [])
-    from rag.generate.loop import generate
+    from rag.generate.drafting import Drafting
+    from rag.generate.loop import decode_report, generate
     from rag.generate.prompt import build_prompt
 
     with watch.stage("load"):
-        model = generator()
+        opened = generator()
+    model, memory = opened.model, opened.memory(snapshot.manifest.name)
     with watch.stage("prompt"):
         room = model.context_length - request.decode.max_tokens
         prompt = build_prompt(model.tokenizer, request.query, evidence, max_prompt_tokens=room)
+        short = _short_prompt(request, model, evidence, room)
     with watch.stage("generate"):
         generation = generate(
             model,
             prompt.token_ids,
             request.decode,
+            drafting=Drafting(memory, prompt_ids=short),
             cancel=cancel,
             deadline=watch.deadline,
             on_text=on_text,
         )
     if generation.finish_reason == "cancelled":
         raise Cancelled("the answer was cancelled")
+    memory.answers.add(generation.token_ids)
     with watch.stage("cite"):
         answer = clean_answer(generation.text)
         citations = cite(answer, evidence, question=request.query)
         warnings = [*warnings, *unsupported(answer, citations)]
-    report = DecodeReport(
-        finish_reason=generation.finish_reason,
-        first_token_ms=generation.first_token_ms,
-        tokens_per_s=generation.tokens_per_s,
-    )
     usage = Usage(
         prompt_tokens=len(prompt.token_ids),
         compressed_tokens=len(prompt.token_ids),
@@ -84,7 +89,7 @@ def answer_from(
         answer=answer,
         citations=citations,
         usage=usage,
-        report=report,
+        report=decode_report(request.decode, generation),
         truncated=prompt.truncated or bool(ranked.truncated),
     )
 
@@ -97,6 +102,20 @@ def unsupported(answer: str, citations: Sequence[Citation]) -> list[str]:
         if not any(c.start < end and start < c.end for c in citations)
     ]
     return [f"not supported by the evidence: {sentence}" for sentence in bare]
+
+
+def _short_prompt(
+    request: AnswerRequest, model: LanguageModel, evidence: Sequence[Hit], room: int
+) -> list[int]:
+    """What rapid's drafter reads: the same question over the best sentences of the evidence."""
+    if request.decode.drafter != "rapid":
+        return []
+    from rag.generate.prompt import build_prompt
+    from rag.generate.short_context import short_evidence
+
+    short = short_evidence(request.query, evidence)
+    prompt = build_prompt(model.tokenizer, request.query, short, max_prompt_tokens=room)
+    return prompt.token_ids
 
 
 def _strong(

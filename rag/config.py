@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
@@ -28,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is in force for one process.
 
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
+    `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
+    `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
     The server reads `host`, `port`, `max_body_bytes` and `max_concurrency`.
     """
 
@@ -35,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Path = msgspec.field(default_factory=_default_cache)
     generator: str = "smollm2-135m-instruct"
     device: str = "cpu"
+    backend: Literal["auto", "int4", "fp32", "torch"] = "auto"
+    prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     n_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     encode_batch_tokens: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096
     host: str = "127.0.0.1"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -14,16 +14,21 @@ from indexes.errors import UsageError
 from indexes.library import index_folder, index_names, resolve_alias
 from indexes.manifest import MANIFEST, Manifest
 from indexes.snapshot import Snapshot
-from rag.answer import AnswerRequest, AnswerResponse
+from rag.answer import AnswerRequest, AnswerResponse, DrafterName
 from rag.answering import answer_from
 from rag.config import Settings
+from rag.explain import explained
 from rag.generate.language_model import LanguageModel
+from rag.generating import GenerateRequest, GenerateResponse, generate_text
 from rag.hits import hits_of
 from rag.ranking import RankedQuery, rank
 from rag.retrievers.opening import open_retriever
 from rag.retrievers.retriever import Retriever
 from rag.search import Hit, RetrieverChoice, SearchRequest, SearchResponse
 from rag.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from rag.generate.generator import Generator
 
 
 class IndexInfo(msgspec.Struct, frozen=True):
@@ -69,7 +74,7 @@ class Service:
         self._lock = threading.Lock()
         self._opened: dict[Path, _Opened] = {}
         self._retrievers: dict[bytes, Retriever] = {}
-        self._generator: LanguageModel | None = None
+        self._generator: Generator | None = None
         self._generator_lock = threading.Lock()
 
     def search(self, request: SearchRequest, *, request_id: str = "") -> SearchResponse:
@@ -77,7 +82,7 @@ class Service:
         watch = Stopwatch(request.timeout_ms)
         snapshot, ranked, warnings = self._rank(request, request.offset + request.limit, watch)
         hits = self._hits(snapshot, request, ranked, watch)
-        return SearchResponse(
+        response = SearchResponse(
             request_id=request_id,
             index=request.index,
             index_version=snapshot.manifest.version,
@@ -86,6 +91,12 @@ class Service:
             truncated=bool(ranked.truncated),
             warnings=warnings,
         )
+        if not request.explain:
+            return response
+        with watch.stage("explain"):
+            retrievers = self.retrievers(snapshot, list(ranked.vectors))
+            response = explained(response, request.query, ranked, retrievers)
+        return msgspec.structs.replace(response, timings_ms=watch.total())
 
     def answer(
         self,
@@ -120,20 +131,36 @@ class Service:
             on_text=on_text,
         )
 
-    def generator(self) -> LanguageModel:
+    def generate(
+        self,
+        request: GenerateRequest,
+        *,
+        request_id: str = "",
+        cancel: threading.Event | None = None,
+        on_text: Callable[[str], None] | None = None,
+        draft_model: LanguageModel | None = None,
+    ) -> GenerateResponse:
+        """The continuation of a prompt; nothing of it is remembered for other requests' drafts."""
+        generator = self.generator()
+        return generate_text(
+            generator.model,
+            request,
+            request_id=request_id,
+            memory=generator.fresh_memory(),
+            draft_model=draft_model,
+            cancel=cancel,
+            on_text=on_text,
+        )
+
+    def generator(self) -> Generator:
         """The language model, loaded at the first call."""
         with self._generator_lock:
             if self._generator is None:
-                from rag.generate.torch_model import load_torch_model
-                from rag.models.resolver import resolve
+                from rag.generate.generator import Generator
+                from rag.generate.opening import open_generator
 
-                model = resolve(self.settings.generator, self.settings.cache)
-                self._generator = load_torch_model(
-                    model.folder,
-                    name=model.name,
-                    device=self.settings.device,
-                    n_threads=self.settings.n_threads,
-                )
+                model = open_generator(self.settings.generator, self.settings)
+                self._generator = Generator(model, self.settings.prefix_cache_mb * 1_000_000)
             return self._generator
 
     def snapshot(self, name: str) -> Snapshot:
@@ -175,7 +202,7 @@ class Service:
             name="evident-rag",
             version=version("evident-rag"),
             generator=self.settings.generator,
-            decoding=["greedy", "sampling"],
+            decoding=["greedy", "sampling", *get_args(DrafterName)],
             fusion=["rrf", "weighted"],
             indexes=self.index_names(),
         )

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from rag.cli.decode_flags import add_decode_flags, decode_of
 from rag.cli.output import print_json, wants_json
 from rag.cli.paint import painted_spans, shade
 from rag.cli.search import (
@@ -28,11 +29,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Register `rag answer`."""
     parser = subparsers.add_parser("answer", help=HELP, description=HELP, parents=[common])
     add_search_flags(parser, limit=3)
-    parser.add_argument("--max-tokens", type=int, default=128, metavar="N")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) is greedy")
-    parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT")
+    add_decode_flags(parser)
     parser.add_argument(
         "--min-evidence", type=float, metavar="X", help="0..1; weaker is no evidence"
     )
@@ -41,7 +38,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from rag.answer import AnswerRequest, Decode
+    from rag.answer import AnswerRequest
     from rag.service import Service
 
     request = AnswerRequest(
@@ -51,7 +48,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         retrievers=choices(args.retrievers),
         fusion=fusion(args.fusion),
         filter=parsed_filter(args.filter),
-        decode=Decode(args.max_tokens, args.temperature, args.top_p, args.seed, args.stop),
+        decode=decode_of(args),
         min_evidence=args.min_evidence,
         timeout_ms=args.timeout_ms,
     )

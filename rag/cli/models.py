@@ -13,8 +13,9 @@ from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, Entry, catalogue, 
 from rag.models.files import megabytes
 
 if TYPE_CHECKING:
-    from rag.config import Settings
+    from pathlib import Path
 
+    from rag.config import Settings
 
 HELP = "list, download and describe the models"
 
@@ -38,6 +39,14 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     pulling.add_argument(
         "--verify", action="store_true", help="read what is cached and compare its SHA-256"
+    )
+    pulling.add_argument(
+        "--optimize",
+        metavar="PRECISION",
+        nargs="?",
+        const="int4",
+        choices=("int4", "fp32"),
+        help="also build the graph that generates fastest on a CPU: int4 (default) or fp32",
     )
     pulling.set_defaults(run=run_pull)
 
@@ -85,10 +94,14 @@ def run_pull(args: argparse.Namespace, settings: Settings) -> int:
         _note_terms(entry, progress)
     folders = pull_all(entries, settings.cache, progress, verify=args.verify)
     for entry, folder in zip(entries, folders, strict=True):
+        optimized = _optimize(entry, args, settings, progress)
         if wants_json(args):
-            print_json({**_summary(entry, settings), "folder": str(folder)})
+            row = {**_summary(entry, settings), "folder": str(folder)}
+            print_json(row | ({"optimized": str(optimized)} if optimized else {}))
         else:
             print(f"{entry.name}  {entry.revision}  {folder}")
+            if optimized:
+                print(f"{entry.name}  {entry.revision}  {optimized}")
     return 0
 
 
@@ -129,6 +142,21 @@ def run_info(args: argparse.Namespace, settings: Settings) -> int:
     ):
         print(f"  {label:16} {value}")
     return 0
+
+
+def _optimize(
+    entry: Entry, args: argparse.Namespace, settings: Settings, progress: TerminalProgress
+) -> Path | None:
+    """The folder of the entry's graph where one is asked for; only generators have one."""
+    if args.optimize is None or entry.kind != "generator":
+        return None
+    from rag.models.optimize import optimize
+    from rag.models.resolver import resolve
+
+    model = resolve(entry.name, settings.cache)
+    return optimize(
+        model, settings.cache, args.optimize, progress=progress, verify=args.verify
+    ).folder
 
 
 def _summary(entry: Entry, settings: Settings) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import regex
 
 from indexes.errors import InvalidInput, ModelError
+from rag.models.torch_runtime import quiet_transformers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
@@ -102,6 +104,20 @@ class ChatTokenizer:
         """The BOS token where the tokenizer itself puts one before a text."""
         ids = self._fast.encode("", add_special_tokens=True).ids
         return [id_ for id_ in ids if id_ == self._pretrained.bos_token_id]
+
+
+def load_chat_tokenizer(folder: Path) -> ChatTokenizer:
+    """The tokenizer of a local model `folder`. Raises `ModelError`; nothing is downloaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            pretrained = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"cannot load the tokenizer in {folder}: {error}") from error
+    return ChatTokenizer(pretrained)
 
 
 def _encodable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The decoding loop: prefill, then one committed token a step until something ends it."""
+"""The decoding loop: prefill, then draft, verify and commit until something ends the text."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from indexes.errors import DeadlineExceeded, InvalidInput
-from rag.answer import Decode
-from rag.generate.distribution import Stage, draw, is_greedy, sampling_stages, target_scores
+from indexes.errors import InvalidInput
+from rag.answer import Decode, DecodeReport
+from rag.generate.constraint import ConstraintTrack
+from rag.generate.distribution import Steering
+from rag.generate.drafter import NO_DRAFT, Draft
+from rag.generate.drafting import Drafting, DraftMemory, open_drafter
+from rag.generate.goodput import Budget
 from rag.generate.language_model import Context, LanguageModel
+from rag.generate.prefill import Watch, feed
+from rag.generate.rag_drafter import RagDrafter
+from rag.generate.sampler import Sampler
 from rag.generate.transcript import FinishReason, Transcript
+from rag.generate.verifier import Rule, rule_of, verified
 
 if TYPE_CHECKING:
     import torch
-
-PREFILL_TOKENS = 512
-"""A prompt is fed in pieces of this many tokens: cancellation and the deadline act in between."""
 
 
 class Generation(msgspec.Struct, frozen=True):
     """What came out. `token_ids` are all tokens chosen, with the EOS or stop string that ended it.
 
-    `text` is cut before a stop string. `tokens_per_s` counts the steps after the first token.
+    `text` is cut before a stop string. `tokens_per_s` counts the steps after the first token. In
+    `n_rounds` forwards of the target after the prompt, `drafted` tokens were guessed and
+    `accepted` of them stood.
     """
 
     token_ids: list[int]
@@ -35,6 +42,9 @@ class Generation(msgspec.Struct, frozen=True):
     completion_tokens: int
     first_token_ms: float | None
     tokens_per_s: float | None
+    n_rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 def generate(
@@ -42,112 +52,209 @@ def generate(
     prompt_ids: Sequence[int],
     decode: Decode,
     *,
-    stages: Sequence[Stage] = (),
+    steering: Steering | None = None,
+    drafting: Drafting | None = None,
     cancel: threading.Event | None = None,
     deadline: float | None = None,
     on_text: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Generation:
     """Decode after `prompt_ids` until EOS, a stop string, `max_tokens` or the context's end.
 
-    `stages` go before temperature and top-p (see `rag.generate.distribution`). `cancel` ends the
-    text within one step, with what there is; `deadline` is in `time.monotonic()` seconds and
-    raises `DeadlineExceeded`. `on_text` is called in this thread with each new piece of text:
-    together the pieces are `text`. Raises `InvalidInput` for a prompt that is empty or does not
-    fit the context.
+    `steering` bends the distribution before temperature and top-p. `drafting` is what drafters may
+    know besides the prompt. `cancel` ends the text within one forward, with what there is;
+    `deadline` is in `clock` seconds and raises `DeadlineExceeded`. `on_text` is called in this
+    thread with each new piece of text: together the pieces are `text`. Raises `InvalidInput` for a
+    prompt that is empty or does not fit the context, and for options that contradict.
     """
     if not prompt_ids:
         raise InvalidInput("the prompt is empty")
-    room = model.context_length - len(prompt_ids)
-    if room < 0:
+    if len(prompt_ids) > model.context_length:
         raise InvalidInput(
             f"the prompt has {len(prompt_ids)} tokens, the model takes {model.context_length}"
         )
-    started = time.monotonic()
-    # One more than there is room for: the last token need not be fed.
-    transcript = Transcript(model, decode, min(decode.max_tokens, room + 1), on_text)
-    watch = _Watch(cancel, deadline)
-    chooser = _Chooser(decode, stages)
-    first_at: float | None = None
-    reason: FinishReason | None = None
-    context = model.open_context()
-    prefix = list(prompt_ids)
-    logits = _feed(context, prefix, watch)
-    while reason is None and logits is not None:
-        token_id = chooser.choose(logits, prefix)
-        if first_at is None:
-            first_at = time.monotonic()
-        prefix.append(token_id)
-        reason = transcript.commit(token_id)
-        if reason is None:
-            logits = _feed(context, [token_id], watch)
-    if transcript.finish():
-        reason = "stop"
-    return _report(transcript, reason or "cancelled", len(prompt_ids), started, first_at)
-
-
-class _Watch:
-    """Tells at each step whether the request is still wanted."""
-
-    def __init__(self, cancel: threading.Event | None, deadline: float | None) -> None:
-        self._cancel = cancel
-        self._deadline = deadline
-
-    def cancelled(self) -> bool:
-        """Whether the request was cancelled; raises `DeadlineExceeded` past the deadline."""
-        if self._cancel is not None and self._cancel.is_set():
-            return True
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise DeadlineExceeded("the time ran out while the answer was being written")
-        return False
-
-
-class _Chooser:
-    """Picks tokens for one request, with one seeded generator."""
-
-    def __init__(self, decode: Decode, stages: Sequence[Stage]) -> None:
-        import torch
-
-        self._stages = [*stages, *sampling_stages(decode)]
-        self._generator = (
-            None if is_greedy(decode) else torch.Generator("cpu").manual_seed(decode.seed)
-        )
-
-    def choose(self, logits: torch.Tensor, prefix: Sequence[int]) -> int:
-        """The next token id after `prefix`, from its logits `[vocabulary]`."""
-        scores = target_scores(logits, prefix, self._stages)
-        if self._generator is None:
-            return int(scores.argmax())
-        return draw(scores, self._generator)
-
-
-def _feed(context: Context, token_ids: Sequence[int], watch: _Watch) -> torch.Tensor | None:
-    """Append tokens; logits `[vocabulary]` after the last of them, None when cancelled."""
-    logits = None
-    for start in range(0, len(token_ids), PREFILL_TOKENS):
-        if watch.cancelled():
-            return None
-        piece = token_ids[start : start + PREFILL_TOKENS]
-        logits = context.forward(piece, last_only=True)[-1]
-    return logits
-
-
-def _report(
-    transcript: Transcript,
-    reason: FinishReason,
-    prompt_tokens: int,
-    started: float,
-    first_at: float | None,
-) -> Generation:
-    n_tokens = len(transcript.token_ids)
-    rate = None
-    if first_at is not None and n_tokens > 1:
-        rate = (n_tokens - 1) / max(time.monotonic() - first_at, 1e-9)
-    return Generation(
-        token_ids=transcript.token_ids,
-        text=transcript.text,
-        finish_reason=reason,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=n_tokens,
-        first_token_ms=None if first_at is None else (first_at - started) * 1000,
-        tokens_per_s=rate,
+    started = clock()
+    watch = Watch(cancel, deadline, clock)
+    request = _Request(
+        model,
+        prompt_ids,
+        decode,
+        steering or Steering(),
+        drafting or Drafting(DraftMemory()),
+        watch,
+        on_text,
+        clock,
     )
+    reason = request.run()
+    return request.report(reason, started)
+
+
+def decode_report(decode: Decode, generation: Generation) -> DecodeReport:
+    """What is told to the one who asked."""
+    drafted, n_rounds = generation.drafted, generation.n_rounds
+    drafts = decode.drafter != "none"
+    return DecodeReport(
+        drafter=decode.drafter,
+        drafted=drafted,
+        accepted=generation.accepted,
+        alpha=generation.accepted / drafted if drafted else None,
+        gamma=drafted / n_rounds if drafts and n_rounds else None,
+        finish_reason=generation.finish_reason,
+        first_token_ms=generation.first_token_ms,
+        tokens_per_s=generation.tokens_per_s,
+    )
+
+
+class _Request:
+    """One request's state: contexts, committed tokens, constraint states, what was drafted."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompt_ids: Sequence[int],
+        decode: Decode,
+        steering: Steering,
+        drafting: Drafting,
+        watch: Watch,
+        on_text: Callable[[str], None] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._rule: Rule = rule_of(decode)
+        self._n_prompt = len(prompt_ids)
+        self._prefix = list(prompt_ids)
+        self._track = ConstraintTrack(steering.constraints, prompt_ids)
+        self._sampler = Sampler(decode, steering, self._track)
+        self._watch = watch
+        self._clock = clock
+        self._drafter = open_drafter(decode, model, len(prompt_ids), drafting, self._sampler, watch)
+        self._budget = Budget(drafting.memory.goodput, decode.draft_tokens)
+        self._context_length = model.context_length
+        self._eos_ids = model.eos_ids
+        # One more than there is room for: the last token need not be fed.
+        self._max_tokens = min(decode.max_tokens, model.context_length - len(prompt_ids) + 1)
+        if isinstance(self._drafter, RagDrafter) and self._rule.needs_q:
+            self._max_tokens = min(self._max_tokens, self._drafter.room + 1)
+        self._transcript = Transcript(model, decode, self._max_tokens, on_text)
+        self._prefixes = drafting.memory.prefixes
+        self._context: Context = (
+            self._prefixes.open(prompt_ids) if self._prefixes else model.open_context()
+        )
+        self._first_at: float | None = None
+        self._n_rounds = self._drafted = self._accepted = 0
+
+    def run(self) -> FinishReason:
+        """Prefill and decode; why it ended."""
+        logits = self._prefill()
+        reason = None
+        if logits is not None:
+            reason, _ = self._commit(logits[None], NO_DRAFT)
+            while reason is None and not self._watch.cancelled():
+                reason = self._round()
+        if self._transcript.finish():
+            return "stop"
+        return reason or "cancelled"
+
+    def _prefill(self) -> torch.Tensor | None:
+        """Feed what no earlier prompt has fed; logits `[vocabulary]`, None when cancelled."""
+        logits = feed(self._context, self._prefix[self._context.position :], self._watch)
+        if logits is not None and self._prefixes is not None:
+            self._prefixes.keep(self._context, self._prefix)
+        return logits
+
+    def _round(self) -> FinishReason | None:
+        """Draft, one forward of the target, commit, crop."""
+        started = self._clock()
+        draft = self._draft()
+        drafted_at = self._clock()
+        if self._watch.cancelled():
+            return None
+        logits = self._context.forward([self._prefix[-1], *draft.token_ids])
+        reason, n_accepted = self._commit(logits, draft)
+        self._context.crop(min(self._context.position, len(self._prefix) - 1))
+        self._n_rounds += 1
+        self._drafted += len(draft.token_ids)
+        self._accepted += n_accepted
+        if self._drafter is not None:
+            self._budget.close(
+                draft.source,
+                len(draft.token_ids),
+                n_accepted,
+                drafted_at - started,
+                self._clock() - drafted_at,
+            )
+        return reason
+
+    def _draft(self) -> Draft:
+        """Guesses that fit what is left of the context and of the answer, legal ones only."""
+        if self._drafter is None:
+            return NO_DRAFT
+        n_prefix = len(self._prefix)
+        left = self._max_tokens - (n_prefix - self._n_prompt)
+        self._budget.open(min(left - 1, self._context_length - n_prefix), n_prefix)
+        draft = self._drafter.propose(self._prefix, self._budget)
+        if draft.scores is None:
+            return self._legal(draft)
+        return draft
+
+    def _legal(self, draft: Draft) -> Draft:
+        """Cut a one-hot draft before its first illegal token, after EOS; the track follows it.
+
+        That is a function of the prefix alone, so nothing is biased by it; a token that was drawn
+        must never be dropped.
+        """
+        legal: list[int] = []
+        for token_id in draft.token_ids:
+            if not self._track.allows(token_id):
+                break
+            legal.append(token_id)
+            if token_id in self._eos_ids:
+                break
+            self._track.push(token_id)
+        return draft._replace(token_ids=legal)
+
+    def _commit(self, logits: torch.Tensor, draft: Draft) -> tuple[FinishReason | None, int]:
+        """Commit what stands and one token more; why the text ends, and how many stood."""
+        n_generated = len(self._prefix) - self._n_prompt
+        if self._drafter is not None:
+            self._drafter.observe(self._prefix, draft.token_ids, logits)
+        rows = self._sampler.rows(logits, self._prefix, draft.token_ids, n_generated)
+        tokens = verified(self._rule, self._sampler, rows, draft, self._next_scores)
+        reason: FinishReason | None = None
+        n_accepted = 0
+        for token_id, stands in tokens:
+            if self._first_at is None:
+                self._first_at = self._clock()
+            self._prefix.append(token_id)
+            n_accepted += stands
+            reason = self._transcript.commit(token_id)
+            if reason is not None:
+                return reason, n_accepted
+        self._track.truncate(n_generated + n_accepted)
+        for token_id in self._prefix[self._n_prompt + self._track.n_tokens :]:
+            self._track.push(token_id)
+        return None, n_accepted
+
+    def _next_scores(self) -> torch.Tensor | None:
+        """The scores of q after all committed tokens, for rapid's rules; None when cancelled."""
+        if not isinstance(self._drafter, RagDrafter):
+            raise InvalidInput(f"{self._rule.name} needs a drafting model", "/decode/verifier")
+        return self._drafter.scores_after(self._prefix)
+
+    def report(self, reason: FinishReason, started: float) -> Generation:
+        """What came out, with the rates."""
+        token_ids = self._transcript.token_ids
+        first_at, rate = self._first_at, None
+        if first_at is not None and len(token_ids) > 1:
+            rate = (len(token_ids) - 1) / max(self._clock() - first_at, 1e-9)
+        return Generation(
+            token_ids=token_ids,
+            text=self._transcript.text,
+            finish_reason=reason,
+            prompt_tokens=self._n_prompt,
+            completion_tokens=len(token_ids),
+            first_token_ms=None if first_at is None else (first_at - started) * 1000,
+            tokens_per_s=rate,
+            n_rounds=self._n_rounds,
+            drafted=self._drafted,
+            accepted=self._accepted,
+        )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexes.errors import InvalidInput, ModelError, UnsafeModel
-from rag.generate.chat_tokenizer import ChatTokenizer
+from indexes.errors import ModelError, UnsafeModel
+from rag.generate.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
+from rag.generate.limits import check_position, check_tokens
 from rag.models.torch_runtime import quiet_transformers, use_threads
 
 if TYPE_CHECKING:
@@ -49,11 +50,21 @@ class TorchContext:
         """Tokens held in the cache."""
         return self._position
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the key-value cache takes."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self._cache.layers)
+
     def forward(self, token_ids: Sequence[int], *, last_only: bool = False) -> torch.Tensor:
         """Append tokens; float32 logits `[len(token_ids) or 1, vocabulary]`, on the device."""
         import torch
 
-        self._check(token_ids)
+        check_tokens(
+            token_ids,
+            self._position,
+            context_length=self._context_length,
+            vocabulary_size=self._vocabulary_size,
+        )
         with torch.inference_mode():
             ids = torch.tensor([token_ids], dtype=torch.long, device=self._module.device)
             output = self._module(
@@ -68,22 +79,23 @@ class TorchContext:
 
     def crop(self, position: int) -> None:
         """Forget every token after the first `position`."""
-        if not 0 <= position <= self._position:
-            raise InvalidInput(f"cannot crop to {position}: the context holds {self._position}")
+        check_position(position, self._position, "crop to")
         if position < self._position:
             self._cache.crop(position - self._position)
             self._position = position
 
-    def _check(self, token_ids: Sequence[int]) -> None:
-        if not token_ids:
-            raise InvalidInput("no token to feed")
-        if min(token_ids) < 0 or max(token_ids) >= self._vocabulary_size:
-            raise InvalidInput(f"token ids must be in 0..{self._vocabulary_size - 1}")
-        if self._position + len(token_ids) > self._context_length:
-            raise InvalidInput(
-                f"{self._position + len(token_ids)} tokens do not fit the model's context "
-                f"of {self._context_length}"
-            )
+    def fork(self, position: int) -> TorchContext:
+        """A context of its own that holds the first `position` tokens of this one."""
+        check_position(position, self._position, "fork at")
+        other = TorchContext(self._module, self._context_length, self._vocabulary_size)
+        if position:
+            for index, layer in enumerate(self._cache.layers):
+                keys, values = (
+                    kept[:, :, :position].clone() for kept in (layer.keys, layer.values)
+                )
+                other._cache.update(keys, values, index)
+        other._position = position
+        return other
 
 
 def load_torch_model(
@@ -100,24 +112,24 @@ def load_torch_model(
             raise UnsafeModel(f"{folder} holds pickled weights only: safetensors are needed")
         raise ModelError(f"{folder} holds no safetensors weights")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
 
     use_threads(n_threads)
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers():
-            pretrained = AutoTokenizer.from_pretrained(folder, **local)
             module = AutoModelForCausalLM.from_pretrained(
                 folder,
                 use_safetensors=True,
                 dtype=torch.float32 if device == "cpu" else "auto",
                 attn_implementation="sdpa",
-                **local,
+                local_files_only=True,
+                trust_remote_code=False,
             )
             module = module.to(device).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the language model in {folder}: {error}") from error
-    return TorchModel(module, ChatTokenizer(pretrained), name)
+    return TorchModel(module, load_chat_tokenizer(folder), name)
 
 
 def _eos_ids(module: Any) -> frozenset[int]:

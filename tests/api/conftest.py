@@ -22,6 +22,7 @@ from indexes.passages import PassageConfig
 from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
 from rag.build import BuildRequest, build_index
 from rag.config import Settings
+from rag.generating import GenerateRequest, GenerateResponse
 from rag.progress import Silent
 from rag.retrievers.retriever import parse_specs
 from rag.search import Hit, SearchRequest, SearchResponse, StageScore
@@ -89,6 +90,11 @@ class FewDocuments:
             DecodeReport(finish_reason="stop" if evidence else "not_called"),
             {"total": 0.1},
         )
+
+    def generate(
+        self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None
+    ) -> GenerateResponse:
+        return GenerateResponse(request_id, request.prompt[::-1], Usage(), DecodeReport())
 
     def index_names(self) -> list[str]:
         return ["few"]

@@ -12,6 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
+from rag.generate.generator import Generator
 from rag.service import Service
 
 pytestmark = pytest.mark.slow
@@ -56,12 +57,12 @@ class ByHeart:
 
 
 class Recital:
-    """One sequence: the first forward is the prompt, each later one asks for the next token."""
+    """One sequence: the first forward is the prompt, all that follows is recited."""
 
     def __init__(self, model):
         self.model = model
         self.position = 0
-        self.said = -1
+        self.n_prompt = 0
 
     def forward(self, token_ids, *, last_only=False):
         import torch
@@ -69,13 +70,16 @@ class Recital:
         time.sleep(self.model.step_s)
         self.model.steps += 1
         self.position += len(token_ids)
-        self.said = self.said + 1 if len(token_ids) == 1 else 0
-        logits = torch.zeros(1 if last_only else len(token_ids), self.model.vocabulary_size)
-        logits[-1, self.model.script[min(self.said, len(self.model.script) - 1)]] = 100.0
+        self.n_prompt = self.n_prompt or self.position
+        n_rows = 1 if last_only else len(token_ids)
+        said = self.position - self.n_prompt
+        logits = torch.zeros(n_rows, self.model.vocabulary_size)
+        for row in range(n_rows):
+            place = min(max(said - n_rows + 1 + row, 0), len(self.model.script) - 1)
+            logits[row, self.model.script[place]] = 100.0
         return logits
 
     def crop(self, position):
-        self.said -= self.position - position
         self.position = position
 
 
@@ -86,8 +90,8 @@ def answering(tiny_index, limits, live_server):
     def start(model):
         class WithModel(Service):
             def generator(self):
-                self._generator = model
-                return model
+                self._generator = self._generator or Generator(model, prefix_cache_bytes=1_000_000)
+                return self._generator
 
         return live_server(WithModel(tiny_index), limits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from platformdirs import user_cache_path
 from indexes.errors import ModelError
 from rag.generate.torch_model import TorchModel, load_torch_model
 from rag.models.resolver import resolve
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
@@ -91,6 +94,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> TorchModel:
     return load_torch_model(tiny_folder, name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_long_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny-long")
+    save_tiny_llama(folder, seed=1, context_length=1000)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Temperature, top-p and drawing against slow twins in plain Python."""
+"""Temperature, top-p, transfer and drawing against slow twins in plain Python."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexes.errors import ModelError
-from rag.answer import Decode
+from rag.generate import distribution
 from rag.generate.distribution import (
     apply_temperature,
+    check_usable,
     draw,
+    keep_legal,
+    keep_plausible,
     keep_top_p,
+    mixture,
     probabilities,
-    sampling_stages,
-    target_scores,
+    transfer,
+    usable_best_ids,
 )
 
 SCORES = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
@@ -67,36 +71,77 @@ def test_top_p_keeps_forbidden_tokens_forbidden() -> None:
 
 @pytest.mark.parametrize("temperature", [1e-4, 1e-5])
 def test_cold_sampling_does_not_overflow(temperature: float) -> None:
-    stages = sampling_stages(Decode(temperature=temperature))
-    scores = target_scores(torch.tensor([30.0, -1e4, 29.0]), [], stages)
+    scores = apply_temperature(torch.tensor([30.0, -1e4, 29.0]), temperature)
     assert probabilities(scores).tolist() == [1.0, 0.0, 0.0]
 
 
-def test_greedy_has_no_stage_and_plain_sampling_neither() -> None:
-    assert sampling_stages(Decode(temperature=0, top_p=0.5)) == []
-    assert sampling_stages(Decode(temperature=1, top_p=1)) == []
-    assert len(sampling_stages(Decode(temperature=0.7, top_p=0.9))) == 2
+@given(SCORES, st.floats(0.01, 0.999))
+def test_a_nucleus_is_the_same_however_few_tokens_are_looked_at(
+    scores: list[float], top_p: float
+) -> None:
+    whole = keep_top_p(torch.tensor(scores), top_p)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distribution, "NUCLEUS_TOKENS", (3, 5))
+        assert keep_top_p(torch.tensor(scores), top_p).tolist() == whole.tolist()
 
 
-def test_stages_run_in_order_and_see_the_prefix() -> None:
-    seen = []
+def test_top_p_of_one_is_all() -> None:
+    scores = torch.tensor([1.0, -50.0])
+    assert keep_top_p(scores, 1.0).tolist() == scores.tolist()
 
-    def first(scores: torch.Tensor, prefix: object) -> torch.Tensor:
-        seen.append(("first", prefix))
-        return scores + 1
 
-    def second(scores: torch.Tensor, prefix: object) -> torch.Tensor:
-        seen.append(("second", prefix))
-        return scores * 2
+@given(SCORES, st.floats(0.01, 1))
+def test_the_plausible_are_a_share_of_the_best(scores: list[float], beta: float) -> None:
+    p = softmax(scores)
+    logits = torch.tensor(scores)
+    kept = keep_plausible(torch.zeros(len(p)), logits, beta)
+    for token, score in enumerate(kept.tolist()):
+        if p[token] > max(p) * beta * 1.0001:
+            assert score == 0
+        if p[token] < max(p) * beta * 0.9999:
+            assert score == -math.inf
+    assert kept[logits.argmax()] == 0
+    assert keep_plausible(logits, logits, 0.0) is logits
 
-    assert target_scores(torch.tensor([1.0]), [7, 8], [first, second]).tolist() == [4.0]
-    assert seen == [("first", [7, 8]), ("second", [7, 8])]
+
+def test_the_mask_forbids_and_none_does_not() -> None:
+    scores = torch.tensor([1.0, 2.0])
+    assert keep_legal(scores, torch.tensor([True, False])).tolist() == [1.0, -math.inf]
+    assert keep_legal(scores, None) is scores
+
+
+@given(st.integers(2, 30), st.floats(0, 50), st.integers(0, 10**6))
+def test_transfer_is_the_formula(n_tokens: int, eta: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z, y = torch.randn(2, n_tokens, generator=generator, dtype=torch.float64) * 2
+    z[0] = y[0] = -math.inf
+    p, q = softmax(z.tolist()), softmax(y.tolist())
+    expected = [
+        s + (eta * (b - a) if b >= 0.1 * max(q) else 0)
+        for s, a, b in zip(z.tolist(), p, q, strict=True)
+    ]
+    ours = transfer(z, y, eta).tolist()
+    assert ours[0] == -math.inf
+    assert ours[1:] == pytest.approx(expected[1:], abs=1e-9)
+    assert transfer(z, y, 0.0).tolist() == z.tolist()
+
+
+@given(st.integers(1, 30), st.floats(0, 1), st.integers(0, 10**6))
+def test_a_mixture_mixes_probabilities(n_tokens: int, weight: float, seed: int) -> None:
+    z, y = torch.randn(2, n_tokens, generator=torch.Generator().manual_seed(seed)).double()
+    mixed = probabilities(mixture(z, y, weight)).tolist()
+    p, q = softmax(z.tolist()), softmax(y.tolist())
+    assert mixed == pytest.approx(
+        [weight * a + (1 - weight) * b for a, b in zip(p, q, strict=True)], abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("score", [math.nan, -math.inf, math.inf])
 def test_no_usable_token_is_a_model_error(score: float) -> None:
     with pytest.raises(ModelError):
-        target_scores(torch.tensor([score, -math.inf]), [], [])
+        check_usable(torch.tensor([score, -math.inf]))
+    with pytest.raises(ModelError):
+        usable_best_ids(torch.tensor([[1.0, 2.0], [score, -math.inf]]))
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.integers(0, 2**31 - 1))
@@ -104,7 +149,7 @@ def test_a_forbidden_token_is_never_drawn(scores: list[float], seed: int) -> Non
     forbidden = [-math.inf, *scores, -math.inf]
     generator = torch.Generator().manual_seed(seed)
     for _ in range(20):
-        assert 0 < draw(torch.tensor(forbidden), generator) <= len(scores)
+        assert 0 < draw(probabilities(torch.tensor(forbidden)), generator) <= len(scores)
 
 
 def test_drawing_follows_the_probabilities() -> None:
@@ -114,7 +159,7 @@ def test_drawing_follows_the_probabilities() -> None:
     generator = torch.Generator().manual_seed(3)
     n_draws = 20_000
     counts = torch.bincount(
-        torch.tensor([draw(scores, generator) for _ in range(n_draws)]), minlength=6
+        torch.tensor([draw(probabilities(scores), generator) for _ in range(n_draws)]), minlength=6
     )
     p = softmax([0.0, 1.0, -1.0, 2.0, -1e9, 0.5])
     allowed = [0, 1, 2, 3, 5]

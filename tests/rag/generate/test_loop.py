@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from indexes.errors import DeadlineExceeded, InvalidInput
 from rag.answer import Decode
-from rag.generate import loop
+from rag.generate import prefill
+from rag.generate.distribution import Steering
 from rag.generate.loop import generate
 from rag.generate.torch_model import TorchModel
 
@@ -67,7 +68,7 @@ def test_a_prompt_in_pieces_is_the_same_prompt(
 ) -> None:
     prompt = list(range(40))
     whole = generate(tiny, prompt, Decode(max_tokens=12))
-    monkeypatch.setattr(loop, "PREFILL_TOKENS", 7)
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 7)
     assert generate(tiny, prompt, Decode(max_tokens=12)).token_ids == whole.token_ids
 
 
@@ -104,7 +105,7 @@ def test_sampled_pairs_follow_the_exact_distribution(tiny: TorchModel, decode: D
     forbidden = torch.ones(258, dtype=torch.bool)
     forbidden[allowed] = False
 
-    def mask(scores: torch.Tensor, prefix: Sequence[int]) -> torch.Tensor:
+    def mask(scores: torch.Tensor, prefix: Sequence[int], draft: Sequence[int]) -> torch.Tensor:
         return scores.masked_fill(forbidden, float("-inf"))
 
     prompt = [3, 1, 4]
@@ -121,7 +122,7 @@ def test_sampled_pairs_follow_the_exact_distribution(tiny: TorchModel, decode: D
                 tiny,
                 prompt,
                 Decode(decode.max_tokens, decode.temperature, decode.top_p, seed=seed),
-                stages=[mask],
+                steering=Steering(contrast=mask),
             ).token_ids
         )
         for seed in range(n_samples)
@@ -208,10 +209,10 @@ def test_a_prompt_that_just_fits_gets_one_token(tiny: TorchModel) -> None:
 
 
 def test_the_end_of_the_context_ends_the_text(tiny: TorchModel) -> None:
-    def no_eos(scores: torch.Tensor, prefix: Sequence[int]) -> torch.Tensor:
-        return scores.index_fill(0, torch.tensor([257]), float("-inf"))
+    def no_eos(scores: torch.Tensor, prefix: Sequence[int], draft: Sequence[int]) -> torch.Tensor:
+        return scores.index_fill(1, torch.tensor([257]), float("-inf"))
 
-    ours = generate(tiny, [1] * 60, Decode(max_tokens=100), stages=[no_eos])
+    ours = generate(tiny, [1] * 60, Decode(max_tokens=100), steering=Steering(no_eos))
     assert (ours.completion_tokens, ours.finish_reason) == (5, "length")
 
 
@@ -232,12 +233,13 @@ def test_cancelling_takes_one_step(tiny: TorchModel) -> None:
     cancel = threading.Event()
     steps = itertools.count(1)
 
-    def after_three(scores: torch.Tensor, prefix: Sequence[int]) -> torch.Tensor:
+    def after_three(scores: torch.Tensor, prefix: Sequence[int], draft: object) -> torch.Tensor:
         if next(steps) == 3:
             cancel.set()
-        return scores.index_fill(0, torch.tensor([257]), float("-inf"))
+        return scores.index_fill(1, torch.tensor([257]), float("-inf"))
 
-    ours = generate(tiny, [1, 2], Decode(max_tokens=40), stages=[after_three], cancel=cancel)
+    steering = Steering(after_three)
+    ours = generate(tiny, [1, 2], Decode(max_tokens=40), steering=steering, cancel=cancel)
     assert (ours.finish_reason, ours.completion_tokens) == ("cancelled", 3)
 
 
@@ -247,9 +249,9 @@ def test_a_deadline_in_the_past(tiny: TorchModel) -> None:
 
 
 def test_a_deadline_on_the_way(tiny: TorchModel) -> None:
-    def slow(scores: torch.Tensor, prefix: Sequence[int]) -> torch.Tensor:
+    def slow(scores: torch.Tensor, prefix: Sequence[int], draft: Sequence[int]) -> torch.Tensor:
         time.sleep(0.05)
-        return scores.index_fill(0, torch.tensor([257]), float("-inf"))
+        return scores.index_fill(1, torch.tensor([257]), float("-inf"))
 
     shown: list[str] = []
     with pytest.raises(DeadlineExceeded):
@@ -257,7 +259,7 @@ def test_a_deadline_on_the_way(tiny: TorchModel) -> None:
             tiny,
             [1, 2],
             Decode(max_tokens=60),
-            stages=[slow],
+            steering=Steering(slow),
             deadline=time.monotonic() + 0.3,
             on_text=shown.append,
         )

@@ -1,0 +1,49 @@
+"""Opening the generator: by onnxruntime on a CPU, by torch elsewhere and for what has no graph."""
+
+from __future__ import annotations
+
+from indexes.errors import Unsupported
+from rag.config import Settings
+from rag.generate.language_model import LanguageModel
+from rag.models.resolver import ResolvedModel, resolve
+from rag.progress import Progress, Silent
+
+
+def open_generator(
+    name: str, settings: Settings, progress: Progress | None = None
+) -> LanguageModel:
+    """The language model `name`, run as `settings.backend` says.
+
+    `auto` is the int4 graph on a CPU, built at the first call; other devices and architectures
+    without a graph get torch. Raises `ModelError` when the model is not here or cannot be loaded,
+    `Unsupported` for a precision asked for by name that its architecture has no graph for.
+    """
+    model = resolve(name, settings.cache)
+    if settings.backend == "torch" or (settings.backend == "auto" and settings.device != "cpu"):
+        return _on_torch(model, settings)
+    try:
+        return _on_onnxruntime(model, settings, progress or Silent())
+    except Unsupported:
+        if settings.backend != "auto":
+            raise
+        return _on_torch(model, settings)
+
+
+def _on_onnxruntime(model: ResolvedModel, settings: Settings, progress: Progress) -> LanguageModel:
+    from rag.generate.onnx_model import load_onnx_model
+    from rag.models.decoder_graph import Precision
+    from rag.models.optimize import optimize
+
+    if settings.device != "cpu":
+        raise Unsupported(f"the backend {settings.backend} runs on a CPU, not on {settings.device}")
+    precision: Precision = "fp32" if settings.backend == "fp32" else "int4"
+    graph = optimize(model, settings.cache, precision, progress=progress)
+    return load_onnx_model(model, graph, n_threads=settings.n_threads)
+
+
+def _on_torch(model: ResolvedModel, settings: Settings) -> LanguageModel:
+    from rag.generate.torch_model import load_torch_model
+
+    return load_torch_model(
+        model.folder, name=model.name, device=settings.device, n_threads=settings.n_threads
+    )
