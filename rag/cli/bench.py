@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 HELP = "measure ratios against peers, in one process"
 
 BENCHMARKS = {
+    "decode": ("rag.cli.bench_decode", "decoding against transformers, llama.cpp, genai"),
     "encode": ("rag.cli.bench_encode", "SPLADE encoding against sentence-transformers"),
 }
 """Benchmark → its module, with `add_flags(parser)` and `run(args, settings)`, and what it does.
