@@ -1,17 +1,24 @@
-"""`POST /v1/answer`: an answer whose every sentence points at its evidence."""
+"""`POST /v1/answer`: an answer whose every sentence points at its evidence, whole or streamed."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from functools import partial
 from typing import Any
 
-from litestar import Request, post
+import msgspec
+from litestar import Request, Response, post
+from litestar.response import Stream
 
-from api.backend import InjectedBackend, cancelled_on_disconnect
+from api.backend import Backend, InjectedBackend, cancelled_on_disconnect
 from api.body import read_body
 from api.endpoint import BODY_PROBLEMS, Endpoint, documented
+from api.event_stream import HEADERS, MEDIA_TYPE, Event, EventQueue, first_event, stream
+from api.problem import problem_of
 from api.request_id import request_id_of
 from rag.answer import AnswerRequest, AnswerResponse
+from rag.search import Hit
 
 EXAMPLES = {
     "simple": {"index": "demo", "query": "Who discovered penicillin?"},
@@ -22,7 +29,18 @@ EXAMPLES = {
         "decode": {"max_tokens": 64, "temperature": 0.7, "seed": 7},
         "timeout_ms": 30_000,
     },
+    "streamed": {"index": "demo", "query": "Who discovered penicillin?", "stream": True},
 }
+
+
+class AnswerBody(AnswerRequest, frozen=True, forbid_unknown_fields=True):
+    """A question for an index. `limit` is how many hits are shown to the model.
+
+    With `stream` the reply is `text/event-stream`: `evidence`, `token`s, `citation`s, and at last
+    one `done` with the whole answer, or one `error` with a problem.
+    """
+
+    stream: bool = False
 
 
 @post(
@@ -35,17 +53,61 @@ EXAMPLES = {
             "Decoding stops when the client goes away.",
             response=AnswerResponse,
             tag="generation",
-            request=AnswerRequest,
+            request=AnswerBody,
             problems=BODY_PROBLEMS,
             examples=EXAMPLES,
+            streams=True,
         )
     ),
 )
-async def answer(request: Request[Any, Any, Any], backend: InjectedBackend) -> AnswerResponse:
+async def answer(
+    request: Request[Any, Any, Any], backend: InjectedBackend
+) -> Response[AnswerResponse] | Stream:
     """Search, then answer from what was found."""
-    asked = await read_body(request, AnswerRequest, backend.limits)
+    asked = await read_body(request, AnswerBody, backend.limits)
+    if asked.stream:
+        return await _streamed(request, backend, asked)
     request_id = request_id_of(request.scope)
     async with cancelled_on_disconnect(request.receive) as cancel:
-        return await backend.compute(
-            partial(backend.service.answer, asked, request_id=request_id, cancel=cancel)
+        return Response(
+            await backend.compute(
+                partial(backend.service.answer, asked, request_id=request_id, cancel=cancel)
+            )
         )
+
+
+async def _streamed(request: Request[Any, Any, Any], backend: Backend, asked: AnswerBody) -> Stream:
+    queue, cancel = EventQueue(), threading.Event()
+    request_id = request_id_of(request.scope)
+
+    def tell(hits: list[Hit]) -> None:
+        queue.put("evidence", {"request_id": request_id, "evidence": hits})
+
+    work = asyncio.create_task(
+        backend.compute(
+            partial(
+                backend.service.answer,
+                asked,
+                request_id=request_id,
+                cancel=cancel,
+                on_evidence=tell,
+                on_text=lambda text: queue.put("token", {"text": text}),
+            )
+        )
+    )
+    try:
+        first = await first_event(queue, work)
+    except BaseException:
+        cancel.set()
+        raise
+
+    def last(done: asyncio.Task[AnswerResponse]) -> list[Event]:
+        error = done.exception()
+        if error is not None:
+            return [Event("error", problem_of(request, error))]
+        response = done.result()
+        citations = [Event("citation", msgspec.to_builtins(c)) for c in response.citations]
+        return [*citations, Event("done", response)]
+
+    events = stream(first, queue, work, last, cancel)
+    return Stream(events, media_type=MEDIA_TYPE, headers=HEADERS)

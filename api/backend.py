@@ -17,7 +17,7 @@ from litestar.types import Receive
 from api.limits import Limits
 from rag.answer import AnswerRequest, AnswerResponse
 from rag.generating import GenerateRequest, GenerateResponse
-from rag.search import SearchRequest, SearchResponse
+from rag.search import Hit, SearchRequest, SearchResponse
 from rag.service import IndexInfo, Information
 
 logger = logging.getLogger(__name__)
@@ -31,9 +31,18 @@ class SearchService(Protocol):
         """Ranked evidence."""
 
     def answer(
-        self, request: AnswerRequest, *, request_id: str, cancel: threading.Event | None = None
+        self,
+        request: AnswerRequest,
+        *,
+        request_id: str,
+        cancel: threading.Event | None = None,
+        on_evidence: Callable[[list[Hit]], None] | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> AnswerResponse:
-        """A cited answer; stops within one decoding step once `cancel` is set."""
+        """A cited answer; stops within one decoding step once `cancel` is set.
+
+        What it is answered from, then each new piece of text, are told while it is written.
+        """
 
     def generate(
         self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None

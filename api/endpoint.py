@@ -12,7 +12,8 @@ OPT_KEY = "endpoint"
 class Endpoint(msgspec.Struct, frozen=True):
     """One operation: its shapes are the very structs that the handler reads and returns.
 
-    `problems` are the statuses that answer with a problem; 500 is always among them.
+    `problems` are the statuses that answer with a problem; 500 is always among them. `streams`
+    says that the reply may be server-sent events.
     """
 
     summary: str
@@ -22,6 +23,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     problems: tuple[int, ...] = ()
     examples: dict[str, Any] = {}
     description: str = ""
+    streams: bool = False
 
 
 BODY_PROBLEMS = (400, 404, 413, 415, 422, 503, 504)

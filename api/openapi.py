@@ -17,6 +17,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
 from api.endpoint import OPT_KEY, Endpoint
+from api.event_stream import MEDIA_TYPE as EVENTS
 from api.names import INDEX_NAME
 from api.problem import MEDIA_TYPE, Problem
 from api.request_id import HEADER, WELL_FORMED
@@ -105,7 +106,8 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "description": inspect.cleandoc(endpoint.response.__doc__ or endpoint.summary),
         "headers": _HEADERS,
-        "content": {"application/json": {"schema": _ref(endpoint.response)}},
+        "content": {"application/json": {"schema": _ref(endpoint.response)}}
+        | ({EVENTS: {"schema": {"type": "string"}}} if endpoint.streams else {}),
     }
 
 

@@ -75,6 +75,18 @@ class Problem(msgspec.Struct, frozen=True):
 
 def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The one exception handler of the app."""
+    problem = problem_of(request, error)
+    headers = (error.headers or {}) if isinstance(error, HTTPException) else {}
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def problem_of(request: Request[Any, Any, Any], error: BaseException) -> Problem:
+    """The problem document of a failure, which is logged when it is the server's."""
     slug, title, status, detail = _classify(request, error)
     request_id = request_id_of(request.scope)
     if status >= 500:
@@ -84,7 +96,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[b
             level, "request %s: %r", request_id, error, exc_info=error if unexpected else None
         )
     violations = [Violation(error.pointer, detail)] if isinstance(error, InvalidInput) else []
-    problem = Problem(
+    return Problem(
         type=TYPE_PREFIX + slug,
         title=title,
         status=status,
@@ -93,13 +105,9 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[b
         request_id=request_id,
         errors=violations,
     )
-    headers = (error.headers or {}) if isinstance(error, HTTPException) else {}
-    return Response(
-        msgspec.json.encode(problem), status_code=status, media_type=MEDIA_TYPE, headers=headers
-    )
 
 
-def _classify(request: Request[Any, Any, Any], error: Exception) -> tuple[str, str, int, str]:
+def _classify(request: Request[Any, Any, Any], error: BaseException) -> tuple[str, str, int, str]:
     """Problem slug, title, status and detail."""
     if isinstance(error, EvidentError):
         status = STATUS[error.problem]

@@ -36,14 +36,18 @@ def answer_from(
     request_id: str,
     cancel: threading.Event | None,
     on_text: Callable[[str], None] | None,
+    on_evidence: Callable[[list[Hit]], None] | None = None,
 ) -> AnswerResponse:
     """Answer from the hits that are strong enough; with none of them the model is not called.
 
+    `on_evidence` is told which those are before anything is written.
     The generator's memory of the index drafts for this answer and learns from it.
     Raises `Cancelled` and `DeadlineExceeded` from the decoding loop's step that saw them.
     """
     with watch.stage("evidence"):
         evidence = _strong(request, snapshot, ranked, hits)
+    if on_evidence is not None:
+        on_evidence(evidence)
     if not evidence:
         return _response(request, snapshot, watch, warnings, request_id, [])
     from rag.generate.drafting import Drafting

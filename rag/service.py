@@ -105,8 +105,12 @@ class Service:
         request_id: str = "",
         cancel: threading.Event | None = None,
         on_text: Callable[[str], None] | None = None,
+        on_evidence: Callable[[list[Hit]], None] | None = None,
     ) -> AnswerResponse:
-        """A cited answer; `cancel` stops decoding within a step, `on_text` gets text at once."""
+        """A cited answer; `cancel` stops decoding within a step, `on_text` gets text at once.
+
+        `on_evidence` gets the hits that the answer will be written from.
+        """
         watch = Stopwatch(request.timeout_ms)
         lookup = SearchRequest(
             index=request.index,
@@ -129,6 +133,7 @@ class Service:
             request_id=request_id,
             cancel=cancel,
             on_text=on_text,
+            on_evidence=on_evidence,
         )
 
     def generate(

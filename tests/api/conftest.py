@@ -67,14 +67,24 @@ class FewDocuments:
         return SearchResponse(request_id, request.index, 1, hits, {"total": 0.1})
 
     def answer(
-        self, request: AnswerRequest, *, request_id: str, cancel: threading.Event | None = None
+        self,
+        request: AnswerRequest,
+        *,
+        request_id: str,
+        cancel: threading.Event | None = None,
+        on_evidence: Callable[[list[Hit]], None] | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> AnswerResponse:
         evidence = self._hits(request.index, request.query)[: request.limit]
+        if on_evidence is not None:
+            on_evidence(evidence)
         words = evidence[0].text.split(" ") if evidence else []
-        for _ in words:
+        for word in words:
             if cancel is not None and cancel.wait(self.word_s):
                 self.stopped.set()
                 raise Cancelled("the answer was cancelled")
+            if on_text is not None:
+                on_text(word if not self.words_written else f" {word}")
             self.words_written += 1
         text = " ".join(words)
         citations = [Citation(0, len(text), evidence[0].id, 0, len(text))] if evidence else []

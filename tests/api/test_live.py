@@ -42,12 +42,12 @@ def slow(few_documents):
             self.most_running = 0
             self.lock = threading.Lock()
 
-        def answer(self, request, *, request_id, cancel=None):
+        def answer(self, request, **how):
             with self.lock:
                 self.running += 1
                 self.most_running = max(self.running, self.most_running)
             try:
-                return super().answer(request, request_id=request_id, cancel=cancel)
+                return super().answer(request, **how)
             finally:
                 with self.lock:
                     self.running -= 1
