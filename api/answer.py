@@ -56,7 +56,7 @@ class AnswerBody(AnswerRequest, frozen=True, forbid_unknown_fields=True):
             request=AnswerBody,
             problems=BODY_PROBLEMS,
             examples=EXAMPLES,
-            streams=True,
+            events=("evidence", "token", "citation", "done", "error"),
         )
     ),
 )

@@ -12,8 +12,8 @@ OPT_KEY = "endpoint"
 class Endpoint(msgspec.Struct, frozen=True):
     """One operation: its shapes are the very structs that the handler reads and returns.
 
-    `problems` are the statuses that answer with a problem; 500 is always among them. `streams`
-    says that the reply may be server-sent events.
+    `problems` are the statuses that answer with a problem; 500 is always among them. `events`
+    are the server-sent events that the reply may consist of.
     """
 
     summary: str
@@ -23,7 +23,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     problems: tuple[int, ...] = ()
     examples: dict[str, Any] = {}
     description: str = ""
-    streams: bool = False
+    events: tuple[str, ...] = ()
 
 
 BODY_PROBLEMS = (400, 404, 413, 415, 422, 503, 504)

@@ -107,7 +107,17 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
         "description": inspect.cleandoc(endpoint.response.__doc__ or endpoint.summary),
         "headers": _HEADERS,
         "content": {"application/json": {"schema": _ref(endpoint.response)}}
-        | ({EVENTS: {"schema": {"type": "string"}}} if endpoint.streams else {}),
+        | ({EVENTS: {"schema": _event(endpoint.events)}} if endpoint.events else {}),
+    }
+
+
+def _event(names: Sequence[str]) -> dict[str, Any]:
+    """One server-sent event: its data are JSON."""
+    fields = {"id": {"type": "string"}, "data": {"type": "string"}}
+    return {
+        "type": "object",
+        "properties": fields | {"event": {"type": "string", "enum": list(names)}},
+        "required": ["id", "event", "data"],
     }
 
 
