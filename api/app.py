@@ -19,6 +19,7 @@ from api.indexes import describe_index, list_indexes
 from api.limits import Limits
 from api.openapi import openapi_document
 from api.operations import info, livez, readyz
+from api.playground import playground_route
 from api.problem import to_response
 from api.request_id import add_request_id_header
 from api.search import search, search_in_index
@@ -73,4 +74,5 @@ def create_app(service: SearchService, limits: Limits) -> Litestar:
         return Response(document, media_type="application/json")
 
     app.register(schema)
+    app.register(playground_route())
     return app
