@@ -58,7 +58,7 @@ def create_app(service: SearchService, limits: Limits) -> Litestar:
         ROUTES,
         dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
         exception_handlers={Exception: to_response},
-        before_send=[add_request_id_header, log_response],
+        before_send=[add_request_id_header, log_response, backend.metrics.count_response],
         lifespan=[lifespan],
         request_max_body_size=limits.max_body_bytes,
         openapi_config=None,
@@ -75,4 +75,5 @@ def create_app(service: SearchService, limits: Limits) -> Litestar:
 
     app.register(schema)
     app.register(playground_route())
+    app.register(backend.metrics.route())
     return app

@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
 from litestar.di import NamedDependency
-from litestar.exceptions import ServiceUnavailableException
+from litestar.exceptions import ServiceUnavailableException, TooManyRequestsException
 from litestar.types import Receive
 
 from api.limits import Limits
+from api.metrics import Metrics
 from rag.answer import AnswerRequest, AnswerResponse
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.search import Hit, SearchRequest, SearchResponse
@@ -72,13 +73,27 @@ class Backend:
         self.service = service
         self.limits = limits
         self._threads = ThreadPoolExecutor(limits.max_concurrency, thread_name_prefix="compute")
+        self._n_taken = 0
+        self.metrics = Metrics(self._n_running, self._n_queued)
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run `work` in one of the pool's `limits.max_concurrency` threads.
 
-        Work still queued when its caller is cancelled is dropped.
+        Work still queued when its caller is cancelled is dropped. Raises HTTP's 429 when
+        `limits.max_queue` requests wait already: they would only wait longer.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if self._n_taken >= self.limits.max_concurrency + self.limits.max_queue:
+            self.metrics.refuse()
+            raise TooManyRequestsException(
+                detail="too many requests are waiting", headers={"Retry-After": "1"}
+            )
+        self._n_taken += 1
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._n_taken -= 1
+        self.metrics.record(result)
+        return result
 
     def check_ready(self) -> None:
         """Raise 503 until the models are loaded."""
@@ -86,6 +101,12 @@ class Backend:
             raise ServiceUnavailableException(
                 detail="the models are being loaded", headers={"Retry-After": "1"}
             )
+
+    def _n_running(self) -> int:
+        return min(self._n_taken, self.limits.max_concurrency)
+
+    def _n_queued(self) -> int:
+        return self._n_taken - self._n_running()
 
     async def warm_up(self) -> None:
         """Load the models; on failure the service stays alive, not ready, and the log says why."""

@@ -26,7 +26,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     events: tuple[str, ...] = ()
 
 
-BODY_PROBLEMS = (400, 404, 413, 415, 422, 503, 504)
+BODY_PROBLEMS = (400, 404, 413, 415, 422, 429, 503, 504)
 """What any endpoint with a JSON body about an index can answer."""
 
 

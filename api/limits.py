@@ -10,14 +10,19 @@ from rag.config import Settings
 class Limits(msgspec.Struct, frozen=True):
     """Bounds of the service; published at `/v1/info`.
 
-    Searches and answers run in `max_concurrency` threads; the rest wait their turn.
+    Searches and answers run in `max_concurrency` threads; up to `max_queue` more wait their turn.
     """
 
     max_body_bytes: int = 4 * 1024 * 1024
     max_json_depth: int = 64
     max_concurrency: int = 4
+    max_queue: int = 64
 
 
 def limits_from(settings: Settings) -> Limits:
     """The part of the settings that bounds requests."""
-    return Limits(max_body_bytes=settings.max_body_bytes, max_concurrency=settings.max_concurrency)
+    return Limits(
+        max_body_bytes=settings.max_body_bytes,
+        max_concurrency=settings.max_concurrency,
+        max_queue=settings.max_queue,
+    )

@@ -46,6 +46,7 @@ HTTP_PROBLEMS = {
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
     415: ("unsupported-media-type", "Unsupported media type"),
+    429: ("overloaded", "Too many requests"),
     503: ("not-ready", "Not ready"),
 }
 """Problem type and title of failures that only HTTP knows."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rag.config import Settings
 
 HELP = "serve search and answers over HTTP"
-FLAGS = ("host", "port", "max_body_bytes", "max_concurrency")
+FLAGS = ("host", "port", "max_body_bytes", "max_concurrency", "max_queue")
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port to bind; 0: any free one (default 8080)")
     parser.add_argument("--max-body-bytes", type=int, metavar="N", help="largest request body")
     parser.add_argument("--max-concurrency", type=int, metavar="N", help="requests run at a time")
+    parser.add_argument("--max-queue", type=int, metavar="N", help="requests that may wait")
     parser.set_defaults(run=run)
 
 

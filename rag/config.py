@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
     `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
-    The server reads `host`, `port`, `max_body_bytes` and `max_concurrency`.
+    The server reads `host`, `port` and what begins with `max_`.
     """
 
     root: Path = msgspec.field(default_factory=_default_root)
@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
     max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
+    max_queue: Annotated[int, Meta(ge=0, le=100_000)] = 64
 
 
 FIELDS = tuple(field.name for field in msgspec.structs.fields(Settings))

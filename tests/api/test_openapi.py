@@ -12,7 +12,7 @@ from api.body import decode
 from api.endpoint import OPT_KEY
 from api.openapi import openapi_document
 
-UNDOCUMENTED = {"/", "/schema", "/schema/openapi.json"}
+UNDOCUMENTED = {"/", "/metrics", "/schema", "/schema/openapi.json"}
 
 
 @pytest.fixture
