@@ -16,6 +16,7 @@ from litestar.types import Receive
 
 from api.limits import Limits
 from api.metrics import Metrics
+from indexes.document import Document
 from rag.answer import AnswerRequest, AnswerResponse
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.search import Hit, SearchRequest, SearchResponse
@@ -49,6 +50,15 @@ class SearchService(Protocol):
         self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None
     ) -> GenerateResponse:
         """A prompt's continuation; stops within one decoding step once `cancel` is set."""
+
+    def document(self, name: str, key: str) -> tuple[int, Document]:
+        """The index's version and a document of it. Raises `DocumentNotFound`."""
+
+    def put_document(self, name: str, document: Document) -> tuple[int, int]:
+        """Add or replace a document; the index's new version and number of documents."""
+
+    def delete_document(self, name: str, key: str) -> tuple[int, int]:
+        """Delete a document; the index's new version and number of documents."""
 
     def index_names(self) -> list[str]:
         """Names of the indexes that can be searched, sorted."""

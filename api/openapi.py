@@ -21,6 +21,7 @@ from api.event_stream import MEDIA_TYPE as EVENTS
 from api.names import INDEX_NAME
 from api.problem import MEDIA_TYPE, Problem
 from api.request_id import HEADER, WELL_FORMED
+from indexes.document import MAX_ID_CHARS
 
 REF = "#/components/schemas/{name}"
 DESCRIPTION = """\
@@ -95,9 +96,8 @@ def _operation(path: str, method: str, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    schema = {"type": "string", "pattern": f"^{INDEX_NAME.pattern}$"}
     return [
-        {"name": name, "in": "path", "required": True, "schema": schema}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]}
         for name in re.findall(r"{(\w+)}", path)
     ]
 
@@ -133,6 +133,10 @@ def _problem(status: int) -> dict[str, Any]:
     }
 
 
+_PATH_SCHEMAS = {
+    "name": {"type": "string", "pattern": f"^{INDEX_NAME.pattern}$"},
+    "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS},
+}
 _HEADERS = {HEADER: {"$ref": f"#/components/headers/{HEADER}"}}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
+from indexes.document import Document
 from indexes.errors import UsageError
 from indexes.library import index_folder, index_names, resolve_alias
 from indexes.manifest import MANIFEST, Manifest
@@ -17,6 +18,7 @@ from indexes.snapshot import Snapshot
 from rag.answer import AnswerRequest, AnswerResponse, DrafterName
 from rag.answering import answer_from
 from rag.config import Settings
+from rag.documents import delete_document, put_document
 from rag.explain import explained
 from rag.generate.language_model import LanguageModel
 from rag.generating import GenerateRequest, GenerateResponse, generate_text
@@ -76,6 +78,8 @@ class Service:
         self._retrievers: dict[bytes, Retriever] = {}
         self._generator: Generator | None = None
         self._generator_lock = threading.Lock()
+        # Writers of this process wait for each other; only another process's is a conflict.
+        self._writing = threading.Lock()
 
     def search(self, request: SearchRequest, *, request_id: str = "") -> SearchResponse:
         """Ranked evidence for a query. Raises from the tree in `indexes.errors`."""
@@ -193,6 +197,23 @@ class Service:
                 found[name] = self._retrievers[key]
         return found
 
+    def document(self, name: str, key: str) -> tuple[int, Document]:
+        """The index's version and a document of it. Raises `DocumentNotFound`."""
+        snapshot = self.snapshot(name)
+        return snapshot.manifest.version, snapshot.document(key)
+
+    def put_document(self, name: str, document: Document) -> tuple[int, int]:
+        """Add or replace a document; the index's new version and size. See `rag.documents`."""
+        with self._writing:
+            manifest = put_document(name, document, self.settings, self._working)
+        return manifest.version, manifest.n_documents
+
+    def delete_document(self, name: str, key: str) -> tuple[int, int]:
+        """Delete a document; the index's new version and size. Raises `DocumentNotFound`."""
+        with self._writing:
+            manifest = delete_document(name, key, self.settings)
+        return manifest.version, manifest.n_documents
+
     def index_names(self) -> list[str]:
         """Names of the indexes under the root."""
         return index_names(self.settings.root)
@@ -233,6 +254,10 @@ class Service:
             self._opened.clear()
             self._retrievers.clear()
             self._generator = None
+
+    def _working(self, manifest: Manifest) -> list[Retriever]:
+        names = [entry.name for entry in manifest.retrievers]
+        return list(self.retrievers(self.snapshot(manifest.name), names).values())
 
     def _rank(
         self, request: SearchRequest, limit: int, watch: Stopwatch

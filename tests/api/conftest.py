@@ -17,7 +17,8 @@ from api.app import create_app
 from api.limits import Limits
 from api.server import bind, config
 from indexes.analyzer import AnalyzerConfig
-from indexes.errors import Cancelled, IndexNotFound
+from indexes.document import Document, check_document
+from indexes.errors import Cancelled, DocumentNotFound, IndexNotFound
 from indexes.passages import PassageConfig
 from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
 from rag.build import BuildRequest, build_index
@@ -105,6 +106,21 @@ class FewDocuments:
         self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None
     ) -> GenerateResponse:
         return GenerateResponse(request_id, request.prompt[::-1], Usage(), DecodeReport())
+
+    def document(self, name: str, key: str) -> tuple[int, Document]:
+        self.index_info(name)
+        if key not in DOCUMENTS:
+            raise DocumentNotFound(f"no document {key!r}")
+        return 1, Document(key, DOCUMENTS[key])
+
+    def put_document(self, name: str, document: Document) -> tuple[int, int]:
+        self.index_info(name)
+        check_document(document)
+        return 2, len(DOCUMENTS)
+
+    def delete_document(self, name: str, key: str) -> tuple[int, int]:
+        self.document(name, key)
+        return 2, len(DOCUMENTS)
 
     def index_names(self) -> list[str]:
         return ["few"]

@@ -76,7 +76,7 @@ def test_unknown_routes(client, is_problem):
     problem = is_problem(client.get("/v1/nope%0aline"), 404, "not-found")
     assert problem["instance"] == "/v1/nope%0Aline"
     is_problem(client.get("/nothing"), 404, "not-found")
-    is_problem(client.get("/v1/indexes/few/documents/1"), 404, "not-found")
+    is_problem(client.get("/v1/indexes/few/documents/1"), 404, "document-not-found")
 
 
 @pytest.mark.parametrize(
