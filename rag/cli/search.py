@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HELP = "search an index"
 SNIPPET_CHARS = 300
+SHOWN_EXPANSION = 8
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -158,4 +159,8 @@ def render_hit(hit: Hit) -> str:
     if hit.matched_terms:
         terms = "  ".join(f"{t.term} {t.product:.2f}" for t in hit.matched_terms[:12])
         lines.append(f"     {shade(terms, 'dim')}")
+    added = [one for one in hit.expansion if one.matched][:SHOWN_EXPANSION]
+    if added:
+        words = "  ".join(f"{one.term} ← {one.source or 'the whole'}" for one in added)
+        lines.append(f"     {shade(f'expansion: {words}', 'dim')}")
     return "\n".join(lines)
