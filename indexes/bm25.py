@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.postings import Postings, file_of
+from indexes.postings import REMEMBERED, Postings, file_of
 from indexes.representation import Doubles, Mask, Rows, SparseVector
 
 EPSILON = 0.25
@@ -82,6 +81,7 @@ class Bm25Statistics:
             for postings, mask in zip(segments, alive, strict=True)
         )
         self._mean_idf: float | None = None
+        self._idf: dict[str, float] = {}
         own = [average_length([postings], [None]) for postings in segments]
         self._fresh = [length == self.avgdl for length in own]
 
@@ -94,6 +94,14 @@ class Bm25Statistics:
 
     def idf(self, term: str) -> float:
         """Inverse document frequency with rank-bm25's floor; 0 for a term nobody holds."""
+        known = self._idf.get(term)
+        if known is None:
+            known = self._computed_idf(term)
+            if len(self._idf) < REMEMBERED:
+                self._idf[term] = known
+        return known
+
+    def _computed_idf(self, term: str) -> float:
         frequency = self.document_frequency(term)
         if frequency == 0:
             return 0.0
@@ -120,16 +128,20 @@ class Bm25Statistics:
         lengths = postings.lengths[postings.rows[found]]
         return impact(postings.weights[found], lengths, self.avgdl, self.params)
 
-    def values(self, number: int, terms: Sequence[slice]) -> tuple[list[slice], Rows, NDArray[Any]]:
-        """Segment `number`'s postings of some terms: (stretches, rows, live impacts)."""
+    def values(
+        self, number: int, starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Rows, NDArray[Any]]:
+        """Segment `number`'s postings of some terms: (starts, stops, rows, live impacts)."""
         postings = self._segments[number]
         if self._fresh[number] and postings.impacts is not None:
-            return list(terms), postings.rows, postings.impacts
-        ends = np.cumsum([0, *(term.stop - term.start for term in terms)]).tolist()
+            return starts, stops, postings.rows, postings.impacts
+        terms = [slice(*pair) for pair in zip(starts, stops, strict=True)]
+        ends = np.cumsum(stops - starts)
         rows = [postings.rows[term] for term in terms]
         impacts = [self.impacts(number, term) for term in terms]
         return (
-            [slice(start, end) for start, end in pairwise(ends)],
+            ends - (stops - starts),
+            ends,
             np.concatenate(rows) if rows else np.zeros(0, np.uint32),
             np.concatenate(impacts).astype(np.float32) if impacts else np.zeros(0, np.float32),
         )

@@ -3,7 +3,7 @@
 Files of a segment, for a retriever called `name`: `terms` (the vocabulary's UTF-8 bytes, sorted,
 end to end), `term_offsets`, `indptr`, `rows` (ascending within a term) and `weights`; where the
 weights are term frequencies also `lengths` and `impacts` (see `indexes.bm25`), where they are the
-impacts themselves also `levels`, the same in 8 bits, and each term's `scales`.
+impacts themselves also those of `indexes.layers`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.kernels import find_terms
+from indexes.kernels import by_term, find_terms
 from indexes.representation import Floats, Rows, SparseRows
 
-Levels = NDArray[np.uint8]
+REMEMBERED = 1 << 16
+"""Terms whose numbers are kept once they were looked up: queries use the same ones again."""
 
 
 def file_of(folder: Path, name: str, part: str) -> Path:
@@ -30,15 +31,14 @@ class Postings:
     """One retriever's postings in one segment; arrays are views of mapped files."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.terms = _mapped(file_of(folder, name, "terms"))
-        self.term_offsets = _mapped(file_of(folder, name, "term_offsets"))
-        self.indptr = _mapped(file_of(folder, name, "indptr"))
-        self.rows: Rows = _mapped(file_of(folder, name, "rows"))
-        self.weights = _mapped(file_of(folder, name, "weights"))
+        self.terms = mapped(file_of(folder, name, "terms"))
+        self.term_offsets = mapped(file_of(folder, name, "term_offsets"))
+        self.indptr = mapped(file_of(folder, name, "indptr"))
+        self.rows: Rows = mapped(file_of(folder, name, "rows"))
+        self.weights = mapped(file_of(folder, name, "weights"))
         self.lengths = _mapped_if_there(file_of(folder, name, "lengths"))
+        self._numbers: dict[str, int] = {}
         self.impacts: Floats | None = _mapped_if_there(file_of(folder, name, "impacts"))
-        self.levels: Levels | None = _mapped_if_there(file_of(folder, name, "levels"))
-        self.scales: Floats | None = _mapped_if_there(file_of(folder, name, "scales"))
 
     @property
     def n_terms(self) -> int:
@@ -50,9 +50,17 @@ class Postings:
         return bytes(self.terms[self.term_offsets[number] : self.term_offsets[number + 1]])
 
     def numbers(self, terms: Sequence[str]) -> NDArray[np.int64]:
-        """The terms' numbers; -1 for those that occur nowhere."""
-        wanted, offsets = _end_to_end([term.encode() for term in terms])
-        return find_terms(self.terms, self.term_offsets, wanted, offsets)
+        """The terms' numbers; -1 for those that occur nowhere. Terms asked for are remembered."""
+        known = self._numbers
+        unseen = [term for term in terms if term not in known]
+        if unseen:
+            if len(known) >= REMEMBERED:
+                known, unseen = {}, list(terms)
+            wanted, offsets = _end_to_end([term.encode() for term in unseen])
+            found = find_terms(self.terms, self.term_offsets, wanted, offsets).tolist()
+            known.update(zip(unseen, found, strict=True))
+            self._numbers = known
+        return np.array([known[term] for term in terms], dtype=np.int64)
 
     def find(self, term: str) -> slice:
         """The stretch of `rows` and `weights` that belongs to `term`; empty when unknown."""
@@ -79,22 +87,6 @@ def write_postings(folder: Path, name: str, vectors: SparseRows) -> None:
         np.save(file_of(folder, name, "lengths"), vectors.lengths)
 
 
-def write_levels(folder: Path, name: str) -> None:
-    """Add `levels` and `scales` to freshly written impacts: weight ≈ level · scale, level 1..255.
-
-    A term's scale makes its greatest weight 255, so the error is at most half of one level: a
-    weight that is not 0 keeps a level that is not.
-    """
-    postings = Postings(folder, name)
-    counts = np.diff(postings.indptr)
-    scales = np.zeros(len(counts), dtype=np.float32)
-    if len(counts):
-        scales[:] = np.maximum.reduceat(postings.weights, postings.indptr[:-1]) / 255
-    levels = np.rint(postings.weights / np.repeat(scales, counts))
-    np.save(file_of(folder, name, "levels"), np.clip(levels, 1, 255).astype(np.uint8))
-    np.save(file_of(folder, name, "scales"), scales)
-
-
 def invert(
     vectors: SparseRows,
 ) -> tuple[list[str], NDArray[np.int64], Rows, NDArray[Any]]:
@@ -105,19 +97,10 @@ def invert(
     used.sort(key=vectors.vocabulary.__getitem__)
     new_number = np.zeros(len(vectors.vocabulary), dtype=np.uint32)
     new_number[used] = np.arange(len(used), dtype=np.uint32)
-    passages = np.repeat(
-        np.arange(vectors.n_rows, dtype=np.uint32), np.diff(vectors.indptr).astype(np.int64)
-    )
-    numbers = new_number[vectors.term_ids]
-    order = np.argsort(numbers, kind="stable")
     indptr = np.zeros(len(used) + 1, dtype=np.int64)
     np.cumsum(counts[used] if used else [], out=indptr[1:])
-    return (
-        [vectors.vocabulary[number] for number in used],
-        indptr,
-        passages[order],
-        vectors.weights[order],
-    )
+    rows, weights = by_term(vectors.indptr, vectors.term_ids, vectors.weights, new_number, indptr)
+    return [vectors.vocabulary[number] for number in used], indptr, rows, weights
 
 
 def revert(postings: Postings, keep: NDArray[np.int64], n_kept: int) -> SparseRows:
@@ -160,18 +143,19 @@ def _stacked(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
 
 
-def _end_to_end(encoded: Sequence[bytes]) -> tuple[Levels, NDArray[np.int64]]:
+def _end_to_end(encoded: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Strings one after another, and where each begins (and the last ends)."""
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(term) for term in encoded], out=offsets[1:])
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def mapped(path: Path) -> NDArray[Any]:
+    """The array that a file holds, mapped."""
     # An empty file cannot be mapped; np.load of an empty array in memory is free anyway.
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return np.asarray(array)
 
 
 def _mapped_if_there(path: Path) -> NDArray[Any] | None:
-    return _mapped(path) if path.exists() else None
+    return mapped(path) if path.exists() else None

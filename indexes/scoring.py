@@ -22,27 +22,56 @@ from indexes.sparse_search import (
 def search_segments(
     segments: Sequence[Segment],
     name: str,
-    query: QueryVector,
+    queries: Sequence[QueryVector],
     limit: int,
     allowed: Sequence[Mask | None],
     statistics: Bm25Statistics | None,
     mode: SparseMode = "auto",
-) -> Found:
-    """The `limit` best documents over all segments, each by its best passage's global row."""
-    if statistics is not None and query.sparse is not None:
-        query = QueryVector(sparse=statistics.weigh(query.sparse), dense=query.dense)
-    parts: list[Found] = []
+) -> list[Found]:
+    """For each query the `limit` best documents over all segments, by their best passages' rows.
+
+    Rows are numbered over all segments.
+    """
+    if statistics is not None:
+        queries = [_weighed(query, statistics) for query in queries]
+    parts: list[list[Found]] = [[] for _ in queries]
     base = 0
     for number, segment in enumerate(segments):
-        found = _search_segment(
-            segment, number, name, query, limit, allowed[number], statistics, mode
+        searched = _search_segment(
+            segment, number, name, queries, limit, allowed[number], statistics, mode
         )
-        parts.append(Found(found.rows + base, found.scores))
+        for part, found in zip(parts, searched, strict=True):
+            part.append(Found(found.rows + base, found.scores))
         base += segment.n_passages
-    return _merged(parts, limit)
+    return [_merged(part, limit) for part in parts]
+
+
+def _weighed(query: QueryVector, statistics: Bm25Statistics) -> QueryVector:
+    if query.sparse is None:
+        return query
+    return QueryVector(sparse=statistics.weigh(query.sparse), dense=query.dense)
 
 
 def _search_segment(
+    segment: Segment,
+    number: int,
+    name: str,
+    queries: Sequence[QueryVector],
+    limit: int,
+    allowed: Mask | None,
+    statistics: Bm25Statistics | None,
+    mode: SparseMode,
+) -> list[Found]:
+    # A retriever's queries are all of one kind.
+    sparse = [query.sparse for query in queries if query.sparse is not None and query.dense is None]
+    if statistics is None and len(sparse) == len(queries):
+        return search_postings(segment, name, sparse, limit, allowed, mode)
+    return [
+        _search_one(segment, number, name, query, limit, allowed, statistics) for query in queries
+    ]
+
+
+def _search_one(
     segment: Segment,
     number: int,
     name: str,
@@ -50,8 +79,8 @@ def _search_segment(
     limit: int,
     allowed: Mask | None,
     statistics: Bm25Statistics | None,
-    mode: SparseMode,
 ) -> Found:
+    """By BM25, by a dense vector, or by both parts of a vector."""
     sparse, dense = query.sparse, query.dense
     if sparse is None:
         if dense is None:
@@ -60,11 +89,11 @@ def _search_segment(
     if statistics is not None:
         scores = bm25_scores(segment, name, sparse, statistics, number)
         return best_matches(segment, scores, allowed, limit)
-    if dense is None:
-        return search_postings(segment, name, sparse, limit, allowed, mode)
-    # Adding to 0.0 makes every passage a match: with a dense part each has a score.
-    scores = 0.0 + impact_scores(segment, name, sparse) + segment.vectors[name].scores(dense)
-    return best_matches(segment, scores + 0.0, allowed, limit)
+    scores = impact_scores(segment, name, sparse)
+    if dense is not None:
+        # Adding to 0.0 makes every passage a match: with a dense part each has a score.
+        scores = 0.0 + scores + segment.vectors[name].scores(dense) + 0.0
+    return best_matches(segment, scores, allowed, limit)
 
 
 def _search_dense(
@@ -88,6 +117,8 @@ def _search_dense(
 def _merged(parts: Sequence[Found], limit: int) -> Found:
     if not parts:
         return Found(np.zeros(0, np.int64), np.zeros(0, np.float64))
+    if len(parts) == 1:
+        return parts[0]
     rows = np.concatenate([part.rows for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     order = np.lexsort((rows, -scores))[:limit]

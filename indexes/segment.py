@@ -14,8 +14,10 @@ from indexes.bm25 import Bm25Params, write_impacts
 from indexes.document_store import DocumentStore, StoredDocument, store_documents
 from indexes.errors import CorruptIndex
 from indexes.files import sha256_of, sync_file, sync_folder, walk_files
+from indexes.forward import Forward, write_forward
+from indexes.layers import Layers, has_layers, write_layers
 from indexes.manifest import SEGMENTS, FileEntry, RetrieverEntry, SegmentEntry
-from indexes.postings import Postings, write_levels, write_postings
+from indexes.postings import Postings, write_postings
 from indexes.representation import Mask, PassageVectors
 from indexes.vectors import Vectors, write_vectors
 
@@ -57,7 +59,8 @@ def _write_vectors(folder: Path, retriever: RetrieverEntry, vectors: PassageVect
         if retriever.weighting == "bm25":
             write_impacts(folder, retriever.name, bm25_params(retriever))
         else:
-            write_levels(folder, retriever.name)
+            write_layers(folder, retriever.name, vectors.sparse.n_rows)
+            write_forward(folder, retriever.name, vectors.sparse.n_rows)
     if vectors.dense is not None:
         write_vectors(folder, retriever.name, vectors.dense)
 
@@ -99,10 +102,16 @@ class Segment:
         self.deleted = _deleted(index, entry)
         self.alive = self._alive()
         self.postings: dict[str, Postings] = {}
+        self.layers: dict[str, Layers] = {}
+        self.forward: dict[str, Forward] = {}
         self.vectors: dict[str, Vectors] = {}
         for retriever in retrievers:
             if "sparse" in retriever.parts:
-                self.postings[retriever.name] = Postings(folder, retriever.name)
+                postings = Postings(folder, retriever.name)
+                self.postings[retriever.name] = postings
+                if has_layers(folder, retriever.name):
+                    self.layers[retriever.name] = Layers(folder, retriever.name)
+                    self.forward[retriever.name] = Forward(folder, retriever.name, postings.n_terms)
             if "dense" in retriever.parts:
                 self.vectors[retriever.name] = Vectors(folder, retriever.name)
 

@@ -73,11 +73,21 @@ class Snapshot:
 
         `mode` says how impact postings are searched (see `indexes.sparse_search`).
         """
+        return self.search_batch(name, [query], limit, allowed, mode)[0]
+
+    def search_batch(
+        self,
+        name: str,
+        queries: Sequence[QueryVector],
+        limit: int,
+        allowed: Sequence[Mask | None],
+        mode: SparseMode = "auto",
+    ) -> list[Ranking]:
+        """As `search`, for several queries under one filter: impact postings are passed once."""
         self.retriever(name)
-        found = search_segments(
-            self.segments, name, query, limit, allowed, self._statistics.get(name), mode
-        )
-        return Ranking(found.rows, found.scores)
+        statistics = self._statistics.get(name)
+        found = search_segments(self.segments, name, queries, limit, allowed, statistics, mode)
+        return [Ranking(best.rows, best.scores) for best in found]
 
     def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """A key for each row's document: passages of one document share it."""

@@ -1,34 +1,55 @@
 """Searching one segment's postings, term at a time: exactly, or in two steps.
 
-Exact: every posting of every query term is added up in float32 over the impacts as they are.
-Two steps (after Lassance et al. 2024, Two-Step SPLADE): a first pass over 8-bit impacts and only
-the query terms that can matter most picks candidates; their scores are then computed in full.
-Either way the scores that come back are float64 sums over the full-precision impacts.
+A first pass over 8-bit levels (see `indexes.layers`) picks candidates, whose scores are then
+computed in full: float64 sums over the impacts as they are. In the mode "exact" the pass adds up
+all postings of all query terms, and what levels can be wrong by proves that nothing was missed;
+where it does not, every passage is scored in full. In "two_step" (after Lassance et al. 2024,
+Two-Step SPLADE) the pass spends a budget of postings on the layers that can matter most, so that
+its time is bounded whatever the query: approximate. In "u8" the pass reads all and has the last
+word. Filters and deletions are inside every pass, and scores are exact in every mode.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.bm25 import Bm25Statistics
-from indexes.kernels import accumulate, best_documents, best_rows, rescore
-from indexes.postings import Levels, Postings
+from indexes.kernels import accumulate, best_documents, best_rows
+from indexes.layers import Layers, best_by_level, depths_within
+from indexes.postings import Postings
 from indexes.representation import Doubles, Floats, Mask, SparseVector
 from indexes.segment import Segment
 
-SparseMode = Literal["auto", "exact", "two_step"]
+SparseMode = Literal["auto", "exact", "two_step", "u8"]
 
-TWO_STEP_ROWS = 200_000
+TWO_STEP_ROWS = 1_000_000
 """Segments with as many passages are searched in two steps unless told otherwise."""
 
-FIRST_SHARE = 0.9
-"""The first pass takes the terms of greatest possible product until they hold this share."""
 
-CANDIDATES = 64
-"""Candidates a first pass picks beyond four times the limit."""
+class FirstPass(NamedTuple):
+    """How a mode picks candidates: `times` the limit and `more`, from `budget` postings.
+
+    The budget is per passage of the segment.
+    """
+
+    times: int
+    more: int
+    budget: float
+
+
+PASSES = {
+    "exact": FirstPass(times=2, more=24, budget=math.inf),
+    "two_step": FirstPass(times=4, more=60, budget=1.0),
+    "u8": FirstPass(times=2, more=4, budget=math.inf),
+}
+
+_EPSILON = 2.0**-23
+_EVERY_ROW = np.zeros(0, np.bool_)
 
 
 class Found(NamedTuple):
@@ -47,65 +68,148 @@ class _Terms(NamedTuple):
     weights: Doubles
 
 
+class _Candidates(NamedTuple):
+    """A first pass's rows in falling order of their sums, and the sum no other row exceeds."""
+
+    rows: NDArray[np.int64]
+    sums: Floats
+    beyond: float
+
+
 def search_postings(
     segment: Segment,
     name: str,
-    query: SparseVector,
+    queries: Sequence[SparseVector],
     limit: int,
     allowed: Mask | None,
     mode: SparseMode = "auto",
-) -> Found:
-    """The `limit` best documents of a segment by the sparse product, each by its best passage.
+) -> list[Found]:
+    """For each query the `limit` best documents by the sparse product, each by its best passage.
 
-    For impacts above 0 (weighting "dot"); a passage that no query term is in is no match.
+    For impacts above 0 (weighting "dot"); a passage that no query term is in is no match. Several
+    queries share one pass over the segment.
     """
     postings = segment.postings[name]
-    terms = _known_terms(postings, query)
+    terms = [_known_terms(postings, query) for query in queries]
     limit = min(limit, segment.entry.n_documents)
-    if not len(terms.numbers) or not limit:
-        return Found(np.zeros(0, np.int64), np.zeros(0, np.float64))
-    two_step = mode == "two_step" or (mode == "auto" and segment.n_passages >= TWO_STEP_ROWS)
-    if two_step and postings.levels is not None and postings.scales is not None:
-        levels, scales = postings.levels, postings.scales
-        found = _two_steps(segment, postings, levels, scales, terms, limit, allowed)
-        if found is not None:
-            return found
-    # -0.0 marks what nothing was added to.
-    scores = np.full(segment.n_passages, -0.0, np.float32)
-    weights = terms.weights.astype(np.float32)
-    accumulate(terms.starts, terms.stops, weights, postings.rows, postings.weights, scores)
-    return _rescored(postings, terms, _best(segment, scores, allowed, limit))
+    if name not in segment.layers or not limit:
+        return [_in_full(segment, name, one, limit, allowed) for one in terms]
+    if mode == "auto":
+        mode = "two_step" if segment.n_passages >= TWO_STEP_ROWS else "exact"
+    wanted = _wanted(segment, limit, mode)
+    if allowed is not None and np.count_nonzero(allowed) <= wanted:
+        few = np.flatnonzero(allowed)
+        return [_best_of(segment, name, one, few, limit) for one in terms]
+    passed = _first_pass(segment, name, terms, wanted, allowed, PASSES[mode].budget)
+    return [
+        _settled(segment, name, one, candidates, limit, allowed, mode)
+        for one, candidates in zip(terms, passed, strict=True)
+    ]
 
 
-def _two_steps(
+def _wanted(segment: Segment, limit: int, mode: SparseMode) -> int:
+    """Candidates of a first pass."""
+    if mode == "u8" and segment.one_passage_each:
+        return limit
+    return PASSES[mode].times * limit + PASSES[mode].more
+
+
+def _first_pass(
     segment: Segment,
-    postings: Postings,
-    levels: Levels,
-    scales: Floats,
+    name: str,
+    terms: Sequence[_Terms],
+    wanted: int,
+    allowed: Mask | None,
+    budget: float,
+) -> list[_Candidates]:
+    """For each query the `wanted` best passages by what `budget` postings a passage say."""
+    layers = segment.layers[name]
+    most = budget * segment.n_passages
+    depths = [
+        depths_within(one.numbers, one.weights, layers.scales, layers.counts, most) for one in terms
+    ]
+    found = best_by_level(
+        np.cumsum([len(one.numbers) for one in terms]),
+        np.concatenate([one.numbers for one in terms]),
+        np.concatenate(depths),
+        np.concatenate([one.weights for one in terms]),
+        layers.scales,
+        layers.starts,
+        layers.rows,
+        layers.levels,
+        segment.n_passages,
+        _EVERY_ROW if allowed is None else allowed,
+        wanted,
+    )
+    candidates = []
+    for rows, sums in zip(*found, strict=True):
+        order = np.argsort(-sums, kind="stable")[: np.count_nonzero(rows < segment.n_passages)]
+        candidates.append(_Candidates(rows[order], sums[order], float(sums.min())))
+    return candidates
+
+
+def _settled(
+    segment: Segment,
+    name: str,
     terms: _Terms,
+    candidates: _Candidates,
     limit: int,
     allowed: Mask | None,
-) -> Found | None:
-    """As `search_postings`, approximately; None when the candidates held too few documents."""
-    first = _first_pass(terms, scales)
-    weights = (first.weights * scales[first.numbers]).astype(np.float32)
-    scores = np.full(segment.n_passages, -0.0, np.float32)
-    accumulate(first.starts, first.stops, weights, postings.rows, levels, scores)
-    rows = _best(segment, scores, allowed, min(4 * limit + CANDIDATES, segment.entry.n_documents))
-    found = _rescored(postings, terms, rows)
-    if len(found.rows) < limit:
-        return None
-    return Found(found.rows[:limit], found.scores[:limit])
+    mode: SparseMode,
+) -> Found:
+    """The best of the candidates if that will do; otherwise what the next surer way finds."""
+    slack = _slack(terms, segment.layers[name])
+    rows = _likely(segment, candidates, limit, slack) if mode == "exact" else candidates.rows
+    best = _best_of(segment, name, terms, rows, limit)
+    if _is_enough(mode, best, limit, candidates.beyond, slack):
+        return best
+    if mode == "exact":
+        return _in_full(segment, name, terms, limit, allowed)
+    wanted = _wanted(segment, limit, "exact")
+    again = _first_pass(segment, name, [terms], wanted, allowed, math.inf)
+    return _settled(segment, name, terms, again[0], limit, allowed, "exact")
 
 
-def _first_pass(terms: _Terms, scales: Floats) -> _Terms:
-    """The terms whose greatest possible products make up `FIRST_SHARE` of all terms'."""
-    bounds = terms.weights * scales[terms.numbers]
-    order = np.argsort(-bounds, kind="stable")
-    reached = np.cumsum(bounds[order])
-    n_kept = int(np.searchsorted(reached, FIRST_SHARE * reached[-1])) + 1
-    kept = np.sort(order[:n_kept])
-    return _Terms(terms.numbers[kept], terms.starts[kept], terms.stops[kept], terms.weights[kept])
+def _likely(
+    segment: Segment, candidates: _Candidates, limit: int, slack: float
+) -> NDArray[np.int64]:
+    """The candidates that may be among the best documents: sums are off by `slack` at most."""
+    ranks = np.arange(len(candidates.rows))
+    if not segment.one_passage_each:
+        ranks = np.sort(np.unique(segment.ordinals[candidates.rows], return_index=True)[1])
+    if len(ranks) < limit:
+        return candidates.rows
+    least = candidates.sums[ranks[limit - 1]] - 2 * slack
+    likely: NDArray[np.int64] = candidates.rows[candidates.sums >= least]
+    return likely
+
+
+def _is_enough(mode: SparseMode, best: Found, limit: int, beyond: float, slack: float) -> bool:
+    """Whether the best of the candidates are the result.
+
+    `beyond` is −∞ where every passage that the pass met is a candidate. In the mode "exact" no
+    other passage may reach the last of them, though its sum by level be `slack` too small.
+    """
+    if beyond == -np.inf:
+        return mode != "two_step"
+    if len(best.rows) < limit:
+        return False
+    return mode != "exact" or bool(best.scores[-1] > beyond + slack)
+
+
+def _slack(terms: _Terms, layers: Layers) -> float:
+    """The most by which a sum over levels in float32 may differ from the score.
+
+    A level is off by less than one scale, and n float32 additions by n ε of the sum of what is
+    added, at most 255 scales a term.
+    """
+    scales: Floats = layers.scales[terms.numbers]
+    return float(np.abs(terms.weights) @ scales) * (1 + 255 * (len(scales) + 2) * _EPSILON)
+
+
+def _in_full(segment: Segment, name: str, terms: _Terms, limit: int, allowed: Mask | None) -> Found:
+    """The plain way: every passage's score, then the best."""
+    return best_matches(segment, _sums(segment, name, terms), allowed, limit)
 
 
 def bm25_scores(
@@ -117,10 +221,7 @@ def bm25_scores(
     """
     postings = segment.postings[name]
     terms = _known_terms(postings, query)
-    stretches = [slice(*pair) for pair in zip(terms.starts, terms.stops, strict=True)]
-    placed, rows, impacts = statistics.values(number, stretches)
-    starts = np.array([stretch.start for stretch in placed], dtype=np.int64)
-    stops = np.array([stretch.stop for stretch in placed], dtype=np.int64)
+    starts, stops, rows, impacts = statistics.values(number, terms.starts, terms.stops)
     scores = np.full(segment.n_passages, -0.0, np.float64)
     # Adding 0.0 turns a weight of -0.0, which would leave no trace, into 0.0.
     accumulate(starts, stops, terms.weights + 0.0, rows, impacts, scores)
@@ -129,8 +230,11 @@ def bm25_scores(
 
 def impact_scores(segment: Segment, name: str, query: SparseVector) -> Doubles:
     """The sparse product with every passage, float64 `[n_passages]`; -0.0 where no term is in."""
+    return _sums(segment, name, _known_terms(segment.postings[name], query))
+
+
+def _sums(segment: Segment, name: str, terms: _Terms) -> Doubles:
     postings = segment.postings[name]
-    terms = _known_terms(postings, query)
     scores = np.full(segment.n_passages, -0.0, np.float64)
     accumulate(terms.starts, terms.stops, terms.weights, postings.rows, postings.weights, scores)
     return scores
@@ -146,7 +250,9 @@ def _best(
     segment: Segment, scores: NDArray[np.floating], allowed: Mask | None, limit: int
 ) -> NDArray[np.int64]:
     """The best documents' best rows, in no order."""
-    mask = np.zeros(0, np.bool_) if allowed is None else allowed
+    if not limit:
+        return np.zeros(0, np.int64)
+    mask = _EVERY_ROW if allowed is None else allowed
     if segment.one_passage_each:
         rows, _ = best_rows(scores, mask, limit)
     else:
@@ -154,13 +260,19 @@ def _best(
     return rows
 
 
-def _rescored(postings: Postings, terms: _Terms, rows: NDArray[np.int64]) -> Found:
-    """The rows with exact scores, in order."""
+def _best_of(
+    segment: Segment, name: str, terms: _Terms, rows: NDArray[np.int64], limit: int
+) -> Found:
+    """The best documents among passages, scored in full; what no term is in is left out."""
     wanted = np.sort(rows)
-    scores = rescore(
-        terms.starts, terms.stops, terms.weights, postings.rows, postings.weights, wanted
-    )
-    return _ordered(wanted, scores)
+    scores = segment.forward[name].scores(terms.numbers, terms.weights, wanted)
+    matched = (scores != 0) | ~np.signbit(scores)
+    found = _ordered(wanted[matched], scores[matched])
+    if segment.one_passage_each:
+        return Found(found.rows[:limit], found.scores[:limit])
+    _, first = np.unique(segment.ordinals[found.rows], return_index=True)
+    kept = np.sort(first)[:limit]
+    return Found(found.rows[kept], found.scores[kept])
 
 
 def _ordered(rows: NDArray[np.int64], scores: Doubles) -> Found:

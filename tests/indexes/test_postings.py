@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexes import postings as postings_module
 from indexes.postings import Postings, concatenate, revert, write_postings
 from indexes.representation import SparseRows
 
@@ -57,6 +58,15 @@ def test_round_trip_and_lookup(passages, data):
         keep = np.where(kept, np.cumsum(kept) - 1, -1)
         reverted = revert(postings, keep, sum(kept))
         assert dicts_of(reverted) == [p for p, k in zip(passages, kept, strict=True) if k]
+
+
+def test_remembered_terms_do_not_grow_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(postings_module, "REMEMBERED", 3)
+    write_postings(tmp_path, "x", rows_of([{"a": 1, "b": 2}, {"c": 3, "d": 4}]))
+    postings = Postings(tmp_path, "x")
+    for asked in (["a", "b"], ["b", "c", "z"], ["d", "a"], ["z", "z", "b"]):
+        expected = [list("abcd").index(term) if term in "abcd" else -1 for term in asked]
+        assert postings.numbers(asked).tolist() == expected
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from indexes import sparse_search
 from indexes.document import Document
 from indexes.document_store import with_hash
+from indexes.forward import Forward, write_forward
 from indexes.kernels import best_documents, best_rows
-from indexes.manifest import RetrieverEntry
-from indexes.postings import Postings, write_levels, write_postings
+from indexes.layers import LAYERS, N_LAYERS, Layers, depths_within, write_layers
+from indexes.manifest import RetrieverEntry, SegmentEntry
+from indexes.postings import Postings, write_postings
 from indexes.representation import PassageVectors, SparseRows, SparseVector, top_k
 from indexes.segment import Segment, write_segment
 from indexes.sparse_search import search_postings
@@ -37,13 +40,12 @@ def random_matrix(seed: int, n_rows: int, n_terms: int, per_row: int) -> csr_mat
     random = np.random.default_rng(seed)
     popular = 1 / np.arange(1, n_terms + 1) ** 0.7
     popular /= popular.sum()
-    columns = [
-        np.sort(random.choice(n_terms, min(per_row, n_terms), replace=False, p=popular))
-        for _ in range(n_rows)
-    ]
-    indptr = np.cumsum([0, *(len(c) for c in columns)])
-    weights = random.gamma(2, 0.4, indptr[-1]).astype(np.float32) + np.float32(0.01)
-    return csr_matrix((weights, np.concatenate(columns), indptr), shape=(n_rows, n_terms))
+    columns = random.choice(n_terms, (n_rows, per_row), p=popular)
+    rows = np.repeat(np.arange(n_rows), per_row)
+    matrix = csr_matrix((np.ones(columns.size), (rows, columns.ravel())), shape=(n_rows, n_terms))
+    matrix.sum_duplicates()
+    matrix.data = (random.gamma(2, 0.4, matrix.nnz) + 0.01).astype(np.float32)
+    return matrix
 
 
 def segment_of(folder: Path, matrix: csr_matrix, passages_of: list[int]) -> Segment:
@@ -54,6 +56,15 @@ def segment_of(folder: Path, matrix: csr_matrix, passages_of: list[int]) -> Segm
     vectors = {"s": PassageVectors(sparse=rows_of(matrix))}
     entry = write_segment(folder / "segments" / "one", documents, vectors, [ENTRY])
     return Segment(folder, entry, [ENTRY])
+
+
+@pytest.fixture(scope="module")
+def two_blocks(tmp_path_factory):
+    """More rows than one block has."""
+    matrix = random_matrix(3, 70_000, 50, 8)
+    segment = segment_of(tmp_path_factory.mktemp("two_blocks"), matrix, [1] * 70_000)
+    yield matrix, segment
+    segment.close()
 
 
 def query_of(seed: int, n_terms: int, n_query: int) -> SparseVector:
@@ -74,7 +85,7 @@ def product(matrix: csr_matrix, query: SparseVector) -> np.ndarray:
     return scores
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 2**31 - 1),
     st.lists(st.integers(1, 3), min_size=1, max_size=40),
@@ -95,8 +106,8 @@ def test_exact_search_equals_the_product(seed, passages_of, n_query, limit, whol
         expected[~allowed] = np.nan
     with tempfile.TemporaryDirectory() as scratch:
         segment = segment_of(Path(scratch), matrix, passages_of)
-        for mode in ("exact", "two_step"):
-            found = search_postings(segment, "s", query, limit, allowed, mode)
+        for mode in ("exact", "two_step", "auto"):
+            found = search_postings(segment, "s", [query], limit, allowed, mode)[0]
             best = np.fmax.reduceat(expected, segment.starts)
             wanted = top_k(best, limit)
             np.testing.assert_allclose(found.scores, best[wanted], rtol=1e-5)
@@ -105,40 +116,162 @@ def test_exact_search_equals_the_product(seed, passages_of, n_query, limit, whol
         segment.close()
 
 
-def test_rows_beyond_one_block_are_scored(tmp_path):
-    matrix = random_matrix(3, 70_000, 50, 6)
-    segment = segment_of(tmp_path, matrix, [1] * 70_000)
+def test_rows_beyond_one_block_are_scored(two_blocks):
+    matrix, segment = two_blocks
     query = query_of(4, 50, 12)
     expected = product(matrix, query)
-    found = search_postings(segment, "s", query, 100, None, "exact")
+    found = search_postings(segment, "s", [query], 100, None, "exact")[0]
     np.testing.assert_allclose(found.scores, expected[top_k(expected, 100)], rtol=1e-5)
-    segment.close()
 
 
-def test_two_steps_find_nearly_all_of_the_ten_best(tmp_path):
+@pytest.mark.parametrize(("mode", "one_each"), [("two_step", True), ("u8", True), ("u8", False)])
+def test_quick_modes_find_nearly_all_of_the_ten_best(tmp_path, mode, one_each):
     matrix = random_matrix(11, 20_000, 3_000, 60)
-    segment = segment_of(tmp_path, matrix, [1] * 20_000)
+    segment = segment_of(tmp_path, matrix, [1] * 20_000 if one_each else [2] * 10_000)
     shared = []
     for seed in range(40):
         query = query_of(100 + seed, 300, 30)
-        exact = search_postings(segment, "s", query, 10, None, "exact")
-        quick = search_postings(segment, "s", query, 10, None, "two_step")
+        exact = search_postings(segment, "s", [query], 10, None, "exact")[0]
+        quick = search_postings(segment, "s", [query], 10, None, mode)[0]
+        assert len(quick.rows) == 10
         shared.append(len(set(exact.rows) & set(quick.rows)) / 10)
     assert np.mean(shared) >= 0.98
     segment.close()
 
 
-def test_levels_are_half_a_step_from_the_weights(tmp_path):
+def test_a_first_pass_reads_no_more_than_its_budget(tmp_path, monkeypatch):
+    """With next to no budget the one heaviest layer decides what is scored, and that in full."""
+    monkeypatch.setitem(sparse_search.PASSES, "two_step", sparse_search.FirstPass(1, 0, 0.0))
+    matrix = random_matrix(5, 3000, 50, 12)
+    segment = segment_of(tmp_path, matrix, [1] * 3000)
+    query = query_of(6, 50, 12)
+    found = search_postings(segment, "s", [query], 5, None, "two_step")[0]
+    expected = product(matrix, query)
+    np.testing.assert_allclose(found.scores, expected[found.rows], rtol=1e-6)
+    assert found.scores[-1] < expected[top_k(expected, 5)[-1]]
+    segment.close()
+
+
+def test_several_queries_at_once_are_as_one_by_one(two_blocks):
+    _, segment = two_blocks
+    queries = [query_of(seed, 50, n) for seed, n in enumerate((1, 9, 0, 30))]
+    allowed = np.random.default_rng(1).random(70_000) < 0.3
+    for mode in ("exact", "two_step", "u8"):
+        together = search_postings(segment, "s", queries, 7, allowed, mode)
+        for query, found in zip(queries, together, strict=True):
+            alone = search_postings(segment, "s", [query], 7, allowed, mode)[0]
+            assert found.rows.tolist() == alone.rows.tolist()
+            assert found.scores.tolist() == alone.scores.tolist()
+            assert allowed[found.rows].all()
+
+
+@pytest.mark.parametrize("per_document", [1, 2])
+def test_what_levels_cannot_tell_apart_is_scored_in_full(tmp_path, per_document):
+    """One term, thousands of weights in a single level: the best are still the best."""
+    weights = 1 + np.random.default_rng(2).permutation(4000) * 1e-7
+    matrix = csr_matrix(weights.astype(np.float64)[:, None].astype(np.float32))
+    segment = segment_of(tmp_path, matrix, [per_document] * (4000 // per_document))
+    query = SparseVector(["t0"], [2.0])
+    expected = product(matrix, query)
+    found = search_postings(segment, "s", [query], 6, None, "exact")[0]
+    best = np.fmax.reduceat(expected, segment.starts)
+    np.testing.assert_allclose(found.scores, best[top_k(best, 6)], rtol=0)
+    segment.close()
+
+
+def test_negative_query_weights_and_sums_of_nothing(tmp_path):
+    matrix = csr_matrix(np.array([[1, 1, 0], [2, 1, 0], [0, 1, 0], [0, 0, 1]], np.float32))
+    segment = segment_of(tmp_path, matrix, [1] * 4)
+    query = SparseVector(["t0", "t1"], [1.0, -1.0])
+    for mode in ("exact", "two_step", "u8"):
+        found = search_postings(segment, "s", [query], 4, None, mode)[0]
+        assert found.rows.tolist() == [1, 0, 2]  # row 0 sums to 0 and matches; row 3 does not
+        assert found.scores.tolist() == [1.0, 0.0, -1.0]
+    segment.close()
+
+
+def test_a_segment_without_layers_is_searched_in_full(tmp_path):
+    matrix = random_matrix(8, 300, 40, 9)
+    segment_of(tmp_path, matrix, [1] * 300).close()
+    for file in (tmp_path / "segments" / "one").glob("s.layer_*"):
+        file.unlink()
+    entry = SegmentEntry("one", 300, 300, "0", {})
+    segment = Segment(tmp_path, entry, [ENTRY])
+    query = query_of(9, 40, 12)
+    expected = product(matrix, query)
+    found = search_postings(segment, "s", [query], 10, None)[0]
+    np.testing.assert_allclose(found.scores, expected[top_k(expected, 10)], rtol=1e-6)
+    segment.close()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 12), st.integers(0, 400))
+def test_layers_are_taken_by_their_bounds_within_the_budget(seed, n_terms, budget):
+    random = np.random.default_rng(seed)
+    counts = random.integers(0, 40, (20, N_LAYERS))
+    scales = random.random(20).astype(np.float32)
+    numbers = random.choice(20, n_terms, replace=False)
+    weights = random.normal(size=n_terms)
+    depths = depths_within(numbers, weights, scales, counts, budget)
+    order = sorted(
+        ((place, layer) for place in range(n_terms) for layer in range(N_LAYERS)),
+        key=lambda unit: (
+            -abs(weights[unit[0]]) * float(scales[numbers[unit[0]]]) * LAYERS[unit[1]],
+            unit,
+        ),
+    )
+    expected, spent = [0] * n_terms, 0
+    for place, layer in order:
+        count = int(counts[numbers[place], layer])
+        if spent and spent + count > budget:
+            break
+        expected[place] += 1
+        spent += count
+    assert depths.tolist() == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 60), st.integers(1, 30), st.integers(0, 30))
+def test_impacts_by_passage_are_the_rows(seed, n_rows, n_terms, n_query):
+    matrix = random_matrix(seed, n_rows, n_terms, 7)
+    query = query_of(seed + 1, n_terms, n_query)
+    random = np.random.default_rng(seed)
+    rows = np.flatnonzero(random.random(n_rows) < 0.5)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_postings(folder, "s", rows_of(matrix))
+        write_forward(folder, "s", n_rows)
+        postings = Postings(folder, "s")
+        forward = Forward(folder, "s", postings.n_terms)
+        numbers = postings.numbers(query.terms)
+        known = numbers >= 0
+        scores = forward.scores(numbers[known], np.array(query.weights)[known], rows)
+    scores[(scores == 0) & np.signbit(scores)] = np.nan
+    np.testing.assert_allclose(scores, product(matrix, query)[rows], rtol=1e-6)
+
+
+def test_levels_are_half_a_step_from_the_weights_and_cells_hold_their_own(tmp_path):
     matrix = random_matrix(7, 500, 60, 20)
     write_postings(tmp_path, "s", rows_of(matrix))
-    write_levels(tmp_path, "s")
-    postings = Postings(tmp_path, "s")
-    assert postings.levels is not None
-    assert postings.scales is not None
-    scales = np.repeat(postings.scales, np.diff(postings.indptr))
-    assert postings.levels.min() >= 1
-    error = np.abs(postings.levels * scales - postings.weights)
-    assert (error <= np.maximum(scales / 2, scales - postings.weights) * (1 + 1e-5)).all()
+    write_layers(tmp_path, "s", 500)
+    postings, layers = Postings(tmp_path, "s"), Layers(tmp_path, "s")
+    for term in range(postings.n_terms):
+        stretch = slice(postings.indptr[term], postings.indptr[term + 1])
+        weights = dict(zip(postings.rows[stretch], postings.weights[stretch], strict=True))
+        scale = layers.scales[term]
+        for layer in range(N_LAYERS):
+            at = term * N_LAYERS + layer
+            cell = slice(layers.starts[at], layers.starts[at + 1])
+            assert layers.counts[term, layer] == cell.stop - cell.start
+            least = LAYERS[layer + 1] + 1 if layer + 1 < N_LAYERS else 1
+            levels = layers.levels[cell]
+            assert all((levels >= least) & (levels <= LAYERS[layer]))
+            assert (np.diff(layers.rows[cell].astype(int)) > 0).all()
+            for row, level in zip(layers.rows[cell], levels, strict=True):
+                weight = weights.pop(row)
+                bound = scale / 2 if level > 1 else scale
+                assert abs(weight - level * scale) <= bound * (1 + 1e-5)
+        assert not weights
 
 
 @settings(deadline=None)  # the first example waits for the compiler
