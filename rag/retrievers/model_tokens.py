@@ -29,7 +29,7 @@ class ModelTokenizer:
     """Owns a tokeniser that nobody else pads or truncates. Safe for threads."""
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
-        self._tokenizer = _load(folder)
+        self._tokenizer = load_tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self.max_tokens = max_tokens
@@ -81,7 +81,8 @@ def _trimmed(text: str, span: tuple[int, int]) -> tuple[int, int]:
     return start, end
 
 
-def _load(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's own fast tokeniser, as the tokenizers library has it. Raises `ModelError`."""
     from tokenizers import Tokenizer
 
     file = folder / "tokenizer.json"

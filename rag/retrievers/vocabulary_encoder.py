@@ -33,18 +33,18 @@ class TermWeights(msgspec.Struct, frozen=True):
 
 
 class VocabularyEncoder:
-    """Owns a model and its tokeniser. Safe for threads."""
+    """Owns a `model` and its tokeniser. Safe for threads."""
 
     def __init__(
         self, side: Side, *, echo: bool, max_tokens: int, device: str, batch_tokens: int
     ) -> None:
         if side.folder is None or side.head == "none":
             raise ModelError("a model with a head over the vocabulary is needed")
-        self._model = VocabularyModel(side.folder, head=side.head, device=device, second_half=echo)
-        limit = self._model.longest or max_tokens
+        self.model = VocabularyModel(side.folder, head=side.head, device=device, second_half=echo)
+        limit = self.model.longest or max_tokens
         self.max_tokens = min(max_tokens, (limit - 1) // 2 if echo else limit)
         self._tokenizer = ModelTokenizer(side.folder, self.max_tokens)
-        self.tokens = self._tokenizer.tokens(self._model.n_terms)
+        self.tokens = self._tokenizer.tokens(self.model.n_terms)
         self._pooling: Pooling = side.pooling
         self._activation: Activation = side.activation
         self._echo = echo
@@ -54,12 +54,15 @@ class VocabularyEncoder:
     @property
     def head_shape(self) -> tuple[int, int]:
         """Rows and columns of the projection onto the vocabulary: (V, d)."""
-        return self._model.n_terms, self._model.width
+        return self.model.n_terms, self.model.width
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """For each text the positions that the projection is applied to."""
-        rows = [self._fed(text) for text in self._tokenizer.read(texts)]
-        return [len(row) // 2 if self._echo else len(row) for row in rows]
+        return [len(row) // 2 if self._echo else len(row) for row in self.rows(texts)]
+
+    def rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """For each text the token ids that the model is fed; none for an empty text."""
+        return [self._fed(text) for text in self._tokenizer.read(texts)]
 
     def encode(
         self, texts: Sequence[str], n_terms: int, on_done: Callable[[int], None]
@@ -84,7 +87,7 @@ class VocabularyEncoder:
         """Within the budget, and small enough that every thread has several to do."""
         share = sum(lengths) // (BATCHES_PER_THREAD * self._workers.n_threads)
         budget = min(self._batch_tokens, max(MIN_BATCH_TOKENS, share))
-        return token_batches(lengths, budget, max(1, MAX_WEIGHTS // self._model.n_terms))
+        return token_batches(lengths, budget, max(1, MAX_WEIGHTS // self.model.n_terms))
 
     def looked_up(self, texts: Sequence[str], table: Floats, n_terms: int) -> list[TermWeights]:
         """The texts' distinct tokens with a table's weights `[V]`: no model runs."""
@@ -102,7 +105,7 @@ class VocabularyEncoder:
         row = self._fed(read)
         if not row or not len(terms.ids):
             return []
-        positions = self._model.best_positions(row, terms.ids.tolist())
+        positions = self.model.best_positions(row, terms.ids.tolist())
         places = read.places
         if self._echo:
             places = [p for p, special in zip(places, read.special, strict=True) if not special]
@@ -136,7 +139,7 @@ class VocabularyEncoder:
         return [*lead, *body, *body] if body else []
 
     def _batch(self, rows: Sequence[Sequence[int]]) -> list[tuple[Rows, Floats]]:
-        block = self._model.weights(rows, self._pooling, self._activation).numpy()
+        block = self.model.weights(rows, self._pooling, self._activation).numpy()
         at, ids = np.nonzero(block)
         ends = np.cumsum(np.bincount(at, minlength=len(rows)))[:-1]
         weights = block[at, ids]

@@ -22,7 +22,8 @@ PROBE_TOLERANCE = 1e-3
 class VocabularyModel:
     """Owns the weights. Computing is safe for threads: nothing is changed by it.
 
-    The model's last layer, the projection onto the vocabulary, is taken out: what the model then
+    `module` is the model without its last layer, `head` that layer: training changes both. The
+    model's last layer, the projection onto the vocabulary, is taken out: what the model then
     returns is that layer's input, and `pool` does the product. With `second_half` each row is a
     text twice over and only its second reading counts: a causal model has then seen all of the
     text at each position (Springer et al. 2024; Echo-Mistral-SPLADE, Doshi et al. 2024).
@@ -36,21 +37,20 @@ class VocabularyModel:
         self.longest: int | None = _positions(model.config)
         self._pad = getattr(model.config, "pad_token_id", None) or 0
         logits = _probe(model)
-        self._embeddings, self._bias = _take_head_out(model, folder)
-        self._module: Any = model.to(device).eval()
-        self._embeddings = self._embeddings.to(device)
-        self._bias = None if self._bias is None else self._bias.to(device)
+        self._head_name, projection = _take_head_out(model, folder)
+        self.module: Any = model.to(device).eval()
+        self.head = projection.to(device)
         self._check(logits)
 
     @property
     def n_terms(self) -> int:
         """Rows of the projection: V."""
-        return len(self._embeddings)
+        return len(self.head.weight)
 
     @property
     def width(self) -> int:
         """Components of a hidden state: d."""
-        return int(self._embeddings.shape[1])
+        return int(self.head.weight.shape[1])
 
     def weights(
         self, rows: Sequence[Sequence[int]], pooling: Pooling, activation: Activation
@@ -63,8 +63,8 @@ class VocabularyModel:
             return pool(
                 hidden,
                 lengths,
-                self._embeddings,
-                self._bias,
+                self.head.weight,
+                self.head.bias,
                 pooling=pooling,
                 activation=activation,
             ).cpu()
@@ -75,7 +75,7 @@ class VocabularyModel:
 
         with torch.inference_mode():
             hidden, _ = self.hidden([row])
-            logits = hidden @ self._embeddings[list(term_ids)].t()
+            logits = hidden @ self.head.weight[list(term_ids)].t()
             found: list[int] = logits.argmax(0).tolist()
         return found
 
@@ -92,21 +92,31 @@ class VocabularyModel:
             mask[number, : len(row)] = 1
         # Without padding there is nothing to mask, and attention is faster without a mask.
         padded = {"attention_mask": mask.to(self._device)} if min(lengths) < longest else {}
-        found: torch.Tensor = self._module(input_ids=ids.to(self._device), **padded).logits
+        found: torch.Tensor = self.module(input_ids=ids.to(self._device), **padded).logits
         if self._second_half:
             for number, length in enumerate(lengths):
                 mask[number, : length - length // 2] = 0
             lengths = [length // 2 for length in lengths]
         return found[mask.bool().to(self._device)], lengths
 
+    def save(self, folder: Path) -> None:
+        """Write configuration and weights, the head in its place, as transformers reads them."""
+        import torch
+
+        self.module.set_submodule(self._head_name, self.head)
+        try:
+            with quiet_transformers():
+                self.module.save_pretrained(folder)
+        finally:
+            self.module.set_submodule(self._head_name, torch.nn.Identity())
+
     def _check(self, logits: torch.Tensor) -> None:
         """Raise `Unsupported` where the head does more than a product and a sum."""
         import torch
 
         with torch.inference_mode():
-            hidden = self._module(input_ids=_probe_ids().to(self._device)).logits[0]
-            ours = hidden @ self._embeddings.t()
-            ours = (ours if self._bias is None else ours + self._bias).cpu()
+            hidden = self.module(input_ids=_probe_ids().to(self._device)).logits[0]
+            ours = self.head(hidden).cpu()
         error = float((ours - logits).abs().max() / logits.abs().max().clamp(min=1e-6))
         if not error <= PROBE_TOLERANCE:
             raise Unsupported(
@@ -133,8 +143,8 @@ def _load(folder: Path, head: Head) -> Any:
         raise ModelError(f"{folder.name} is no {head} language model: {error}") from error
 
 
-def _take_head_out(model: Any, folder: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The projection's weights `[V, d]` and bias; in its place the model gets the identity."""
+def _take_head_out(model: Any, folder: Path) -> tuple[str, torch.nn.Linear]:
+    """The projection's name and the projection; in its place the model gets the identity."""
     import torch
 
     head = model.get_output_embeddings()
@@ -142,7 +152,7 @@ def _take_head_out(model: Any, folder: Path) -> tuple[torch.Tensor, torch.Tensor
         raise Unsupported(f"{folder.name} has no linear head over the vocabulary")
     name = next(name for name, part in model.named_modules() if part is head)
     model.set_submodule(name, torch.nn.Identity())
-    return head.weight.detach(), None if head.bias is None else head.bias.detach()
+    return name, head
 
 
 def _probe(model: Any) -> torch.Tensor:

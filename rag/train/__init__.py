@@ -1,0 +1,1 @@
+"""Training: one harness for all recipes, and the recipes."""

@@ -1,0 +1,1 @@
+"""Training the token classifier of prompt compression."""
