@@ -14,6 +14,7 @@ from litestar.di import Provide
 from api.access_log import log_response
 from api.answer import answer
 from api.backend import Backend, SearchService
+from api.compress import compress
 from api.documents import delete_document, put_document, read_document
 from api.generate import generate
 from api.indexes import describe_index, list_indexes
@@ -26,7 +27,7 @@ from api.request_id import add_request_id_header
 from api.search import search, search_in_index
 
 ROUTES = (
-    *(search, search_in_index, answer, generate),
+    *(search, search_in_index, answer, compress, generate),
     *(list_indexes, describe_index, read_document, put_document, delete_document),
     *(livez, readyz, info),
 )

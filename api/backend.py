@@ -18,6 +18,7 @@ from api.limits import Limits
 from api.metrics import Metrics
 from indexes.document import Document
 from rag.answer import AnswerRequest, AnswerResponse
+from rag.compress.compression import CompressRequest, CompressResponse
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.search import Hit, SearchRequest, SearchResponse
 from rag.service import IndexInfo, Information
@@ -45,6 +46,9 @@ class SearchService(Protocol):
 
         What it is answered from, then each new piece of text, are told while it is written.
         """
+
+    def compress(self, request: CompressRequest, *, request_id: str) -> CompressResponse:
+        """Texts with the less important words left out."""
 
     def generate(
         self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None

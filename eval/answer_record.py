@@ -45,7 +45,7 @@ def answer_record(
         config={
             "index": index_config(snapshot.manifest),
             "search": search_config(snapshot.manifest, plan.search),
-            "answer": answer_config(plan.decode, plan.min_evidence, service.settings),
+            "answer": answer_config(plan, service.settings),
         },
         measures=average(rows.values()).mean,
         per_query=by_measure(rows),

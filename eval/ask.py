@@ -11,16 +11,22 @@ from eval.batch_search import SearchPlan
 from eval.latency import Latency, by_stage
 from indexes.filters import Filter
 from rag.answer import AnswerRequest, AnswerResponse, Decode
+from rag.compress.compression import Compression
 from rag.progress import Progress
 from rag.service import Service
 
 
 class AnswerPlan(msgspec.Struct, frozen=True):
-    """How to answer; `search.limit` is how many hits are shown to the model."""
+    """How to answer; `search.limit` is how many hits are shown to the model.
+
+    With `compress` they are shown shortened, by what `eval.compressors` calls `compress_by`.
+    """
 
     search: SearchPlan = SearchPlan(limit=3)
     decode: Decode = Decode()
     min_evidence: float | None = None
+    compress: Compression | None = None
+    compress_by: str = "auto"
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -46,6 +52,7 @@ def answer_request(
         retrievers=plan.search.choices,
         fusion=plan.search.fusion,
         filter=chosen,
+        compress=plan.compress,
         decode=plan.decode,
         min_evidence=plan.min_evidence,
     )

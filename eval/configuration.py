@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from eval.ask import AnswerPlan
 from eval.batch_search import SearchPlan
 from eval.record import ModelFacts
 from indexes.manifest import Manifest
-from rag.answer import Decode
 from rag.answering import MIN_EVIDENCE
 from rag.config import Settings
 from rag.models.resolver import resolve
@@ -37,12 +37,17 @@ def search_config(manifest: Manifest, plan: SearchPlan) -> dict[str, Any]:
     }
 
 
-def answer_config(decode: Decode, min_evidence: float | None, settings: Settings) -> dict[str, Any]:
+def answer_config(plan: AnswerPlan, settings: Settings) -> dict[str, Any]:
     """How answers are made, the service's own threshold written out."""
+    compress = None
+    if plan.compress is not None:
+        options = msgspec.to_builtins(plan.compress)
+        compress = {"by": plan.compress_by, "compressor": settings.compressor, **options}
     return {
-        "decode": msgspec.to_builtins(decode),
+        "decode": msgspec.to_builtins(plan.decode),
+        "compress": compress,
         "backend": settings.backend,
-        "min_evidence": MIN_EVIDENCE if min_evidence is None else min_evidence,
+        "min_evidence": MIN_EVIDENCE if plan.min_evidence is None else plan.min_evidence,
     }
 
 

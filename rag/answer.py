@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from indexes.filters import Filter
+from rag.compress.compression import Compression
+from rag.generate.faithful import PATTERN
 from rag.search import Fusion, Hit, Name, Query, RetrieverChoice
 
 MAX_DRAFT_TOKENS = 10
@@ -15,6 +17,17 @@ MAX_DRAFT_TOKENS = 10
 
 DrafterName = Literal["none", "lookup", "suffix", "recycle", "rapid", "auto"]
 VerifierName = Literal["lossless", "rapid_exact", "rapid_paper", "ensemble"]
+DecodeMode = Literal["free", "momentum", "extract", "auto"]
+
+_ONE_MONITOR = r"[a-z][a-z0-9_-]{0,31}"
+
+
+class Grammar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A language that the whole text is held to; exactly one of the three is given."""
+
+    json_schema: dict[str, Any] | None = None
+    regex: Annotated[str, Meta(min_length=1, max_length=10_000)] | None = None
+    lark: Annotated[str, Meta(min_length=1, max_length=100_000)] | None = None
 
 
 class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +37,13 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     from measured times, 0 included. lookup, suffix, recycle and auto change neither the text nor
     what a seed gives. With rapid a seed repeats a run only for the same fixed `draft_tokens`.
     `verifier` and `eta` belong to rapid, `target_weight` to its verifier ensemble.
+
+    `faithful` holds the text to its evidence: off, cad:0.5, adacad, cfb:5 (see
+    `rag.generate.faithful`); `plausibility` forbids tokens below that share of the best one.
+    `monitors` forbid what the evidence does not bear out (citation, quote, numbers, names), and
+    `grammar` all but its own language; where both leave nothing, the grammar is right. `mode`
+    momentum does not loop, and extract answers with the most probable stretch of the evidence.
+    With `trace` the report says every token's alpha.
     """
 
     max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 128
@@ -38,10 +58,21 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verifier: VerifierName | None = None
     eta: Annotated[float, Meta(ge=0, le=100)] | None = None
     target_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    faithful: Annotated[str, Meta(pattern=PATTERN)] = "off"
+    plausibility: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    monitors: Annotated[
+        list[Annotated[str, Meta(pattern=f"^{_ONE_MONITOR}$")]], Meta(max_length=8)
+    ] = []
+    grammar: Grammar | None = None
+    mode: DecodeMode = "free"
+    trace: bool = False
 
 
 class AnswerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question for an index. `limit` is how many hits are shown to the model."""
+    """A question for an index. `limit` is how many hits are shown to the model.
+
+    With `compress` the model reads them shortened; citations point into their full texts.
+    """
 
     index: Name
     query: Query
@@ -49,6 +80,7 @@ class AnswerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retrievers: Annotated[list[RetrieverChoice], Meta(max_length=16)] = []
     fusion: Fusion = Fusion()
     filter: Filter | None = None
+    compress: Compression | None = None
     decode: Decode = Decode()
     min_evidence: Annotated[float, Meta(ge=0, le=1)] | None = None
     timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] | None = None
@@ -65,7 +97,10 @@ class Citation(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of the generator's own tokenizer."""
+    """Tokens of the generator's own tokenizer.
+
+    The model read `compressed_tokens`; without compression they would have been `prompt_tokens`.
+    """
 
     prompt_tokens: int = 0
     compressed_tokens: int = 0
@@ -76,6 +111,9 @@ class DecodeReport(msgspec.Struct, frozen=True):
     """What decoding did: drafted and accepted tokens, their ratio `alpha`, monitors in force.
 
     `gamma` is the mean length of the drafts, over all steps after the first token.
+    `contrast_alpha` is the mean weight of the evidence's contrast, `contrast_alphas` that of every
+    token when a trace was asked for. `masked` tokens were chosen among fewer than all, after
+    `suggestions` sets of suggestions. `mode` is what was done where `auto` was asked.
     """
 
     drafter: str = "none"
@@ -84,6 +122,12 @@ class DecodeReport(msgspec.Struct, frozen=True):
     alpha: float | None = None
     gamma: float | None = None
     monitors: list[str] = []
+    mode: Literal["free", "momentum", "extract"] = "free"
+    faithful: str = "off"
+    contrast_alpha: float | None = None
+    contrast_alphas: list[float] = []
+    masked: int = 0
+    suggestions: int = 0
     finish_reason: Literal["stop", "length", "cancelled", "not_called"] = "stop"
     first_token_ms: float | None = None
     tokens_per_s: float | None = None

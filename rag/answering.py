@@ -18,6 +18,7 @@ from rag.search import Hit
 from rag.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
+    from rag.compress.compressor import Compressor
     from rag.generate.generator import Generator
 
 MIN_EVIDENCE = 0.35
@@ -30,6 +31,7 @@ def answer_from(
     ranked: RankedQuery,
     hits: Sequence[Hit],
     generator: Callable[[], Generator],
+    compressor: Callable[[], Compressor],
     watch: Stopwatch,
     warnings: list[str],
     *,
@@ -51,22 +53,34 @@ def answer_from(
     if not evidence:
         return _response(request, snapshot, watch, warnings, request_id, [])
     from rag.generate.drafting import Drafting
-    from rag.generate.loop import decode_report, generate
-    from rag.generate.prompt import build_prompt
+    from rag.generate.prompt import build_prompt, shown_texts
+    from rag.generate.shown import Shown
+    from rag.generate.writing import write
 
     with watch.stage("load"):
         opened = generator()
     model, memory = opened.model, opened.memory(snapshot.manifest.name)
+    shown, said = _shown(request, evidence, model, compressor, watch)
     with watch.stage("prompt"):
         room = model.context_length - request.decode.max_tokens
-        prompt = build_prompt(model.tokenizer, request.query, evidence, max_prompt_tokens=room)
-        short = _short_prompt(request, model, evidence, room)
+        prompt = build_prompt(model.tokenizer, request.query, shown, max_prompt_tokens=room)
+        n_uncompressed = len(prompt.token_ids)
+        if request.compress is not None:
+            n_uncompressed = len(
+                build_prompt(model.tokenizer, request.query, evidence, room).token_ids
+            )
+        short = _short_prompt(request, model, shown, room)
     with watch.stage("generate"):
-        generation = generate(
+        generation, report = write(
             model,
             prompt.token_ids,
             request.decode,
-            drafting=Drafting(memory, prompt_ids=short),
+            Shown(
+                shown_texts(model.tokenizer, shown, prompt.kept_chars),
+                request.query,
+                lambda: build_prompt(model.tokenizer, request.query, [], room).token_ids,
+            ),
+            Drafting(memory, prompt_ids=short),
             cancel=cancel,
             deadline=watch.deadline,
             on_text=on_text,
@@ -77,9 +91,9 @@ def answer_from(
     with watch.stage("cite"):
         answer = clean_answer(generation.text)
         citations = cite(answer, evidence, question=request.query)
-        warnings = [*warnings, *unsupported(answer, citations)]
+        warnings = [*warnings, *said, *unsupported(answer, citations)]
     usage = Usage(
-        prompt_tokens=len(prompt.token_ids),
+        prompt_tokens=n_uncompressed,
         compressed_tokens=len(prompt.token_ids),
         completion_tokens=len(generation.token_ids),
     )
@@ -93,7 +107,7 @@ def answer_from(
         answer=answer,
         citations=citations,
         usage=usage,
-        report=decode_report(request.decode, generation),
+        report=report,
         truncated=prompt.truncated or bool(ranked.truncated),
     )
 
@@ -106,6 +120,24 @@ def unsupported(answer: str, citations: Sequence[Citation]) -> list[str]:
         if not any(c.start < end and start < c.end for c in citations)
     ]
     return [f"not supported by the evidence: {sentence}" for sentence in bare]
+
+
+def _shown(
+    request: AnswerRequest,
+    evidence: list[Hit],
+    model: LanguageModel,
+    compressor: Callable[[], Compressor],
+    watch: Stopwatch,
+) -> tuple[list[Hit], list[str]]:
+    """The evidence as the model reads it, and what a person should know about that."""
+    if request.compress is None:
+        return evidence, []
+    from rag.compress.stage import shorten
+
+    with watch.stage("load"):
+        opened = compressor()
+    with watch.stage("compress"):
+        return shorten(opened, request.query, evidence, request.compress, model.tokenizer)
 
 
 def _short_prompt(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -23,7 +24,8 @@ MAX_TEXT_CHARS = 4_000_000
 class GenerateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A prompt, as the user's turn of a chat unless `raw`; `context` stands before it.
 
-    With the drafter rapid the target reads all of `context`, the drafter its best stretches.
+    With the drafter rapid the target reads all of `context`, the drafter its best stretches. The
+    context is the evidence that `decode.faithful` and `decode.monitors` hold the text to.
     """
 
     prompt: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
@@ -60,8 +62,9 @@ def generate_text(
     contradict; `DeadlineExceeded`. When cancelled it returns what there is.
     """
     from rag.generate.drafting import Drafting, DraftMemory
-    from rag.generate.loop import decode_report, generate
     from rag.generate.short_context import short_text
+    from rag.generate.shown import Shown
+    from rag.generate.writing import write
 
     if not request.prompt.strip():
         raise InvalidInput("the prompt is blank", "/prompt")
@@ -74,12 +77,14 @@ def generate_text(
                 raise InvalidInput("rapid needs a context to read shortened", "/context")
             short = _prompt(model.tokenizer, request, short_text(request.prompt, request.context))
         prompt_ids = _prompt(model.tokenizer, request, request.context)
+    shown = Shown([request.context], request.prompt, partial(_prompt, model.tokenizer, request, ""))
     with watch.stage("generate"):
-        generation = generate(
+        generation, report = write(
             model,
             prompt_ids,
             request.decode,
-            drafting=Drafting(memory, draft_model, short),
+            shown,
+            Drafting(memory, draft_model, short),
             cancel=cancel,
             deadline=watch.deadline,
             on_text=on_text,
@@ -94,7 +99,7 @@ def generate_text(
         request_id=request_id,
         text=generation.text,
         usage=usage,
-        decode=decode_report(request.decode, generation),
+        decode=report,
         timings_ms=watch.total(),
     )
 

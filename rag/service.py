@@ -30,6 +30,9 @@ from rag.search import Hit, RetrieverChoice, SearchRequest, SearchResponse
 from rag.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
+    from rag.compress.compression import CompressRequest, CompressResponse
+    from rag.compress.compressor import Compressor
+    from rag.compress.token_counter import TokenCounter
     from rag.generate.generator import Generator
 
 
@@ -57,6 +60,7 @@ class Information(msgspec.Struct, frozen=True):
     decoding: list[str]
     fusion: list[str]
     indexes: list[str]
+    compressor: str = "none"
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -77,6 +81,9 @@ class Service:
         self._opened: dict[Path, _Opened] = {}
         self._retrievers: dict[bytes, Retriever] = {}
         self._generator: Generator | None = None
+        self._compressor: Compressor | None = None
+        self._counter: TokenCounter | None = None
+        self._compressor_lock = threading.Lock()
         self._generator_lock = threading.Lock()
         # Writers of this process wait for each other; only another process's is a conflict.
         self._writing = threading.Lock()
@@ -132,6 +139,7 @@ class Service:
             ranked,
             hits,
             self.generator,
+            self.compressor,
             watch,
             warnings,
             request_id=request_id,
@@ -160,6 +168,24 @@ class Service:
             cancel=cancel,
             on_text=on_text,
         )
+
+    def compress(self, request: CompressRequest, *, request_id: str = "") -> CompressResponse:
+        """A text or hits with the less important words left out, each kept one with its place."""
+        from rag.compress.stage import compress_request
+
+        watch = Stopwatch(request.timeout_ms)
+        with watch.stage("load"):
+            compressor, counter = self.compressor(), self._token_counter()
+        return compress_request(compressor, request, counter, watch, request_id=request_id)
+
+    def compressor(self) -> Compressor:
+        """The compressor, with the token classifier of the settings, loaded at the first call."""
+        with self._compressor_lock:
+            if self._compressor is None:
+                from rag.compress.opening import open_compressor
+
+                self._compressor = open_compressor(self.settings)
+            return self._compressor
 
     def generator(self) -> Generator:
         """The language model, loaded at the first call."""
@@ -231,6 +257,7 @@ class Service:
             decoding=["greedy", "sampling", *get_args(DrafterName)],
             fusion=["rrf", "weighted"],
             indexes=self.index_names(),
+            compressor=self.settings.compressor,
         )
 
     def warm_up(self) -> None:
@@ -240,6 +267,7 @@ class Service:
             names = [entry.name for entry in snapshot.manifest.retrievers]
             for retriever in self.retrievers(snapshot, names).values():
                 retriever.encode_queries(["warm up"])
+        self.compressor()
         self.generator()
 
     def ready(self) -> bool:
@@ -253,11 +281,24 @@ class Service:
                 opened.snapshot.close()
             self._opened.clear()
             self._retrievers.clear()
-            self._generator = None
+            self._generator = self._compressor = self._counter = None
 
     def _working(self, manifest: Manifest) -> list[Retriever]:
         names = [entry.name for entry in manifest.retrievers]
         return list(self.retrievers(self.snapshot(manifest.name), names).values())
+
+    def _token_counter(self) -> TokenCounter:
+        """The generator's tokens; the model itself is not loaded for them."""
+        with self._generator_lock:
+            if self._generator is not None:
+                return self._generator.model.tokenizer
+            if self._counter is None:
+                from rag.compress.token_counter import FolderTokens
+                from rag.models.resolver import resolve
+
+                model = resolve(self.settings.generator, self.settings.cache)
+                self._counter = FolderTokens(model.folder)
+            return self._counter
 
     def _rank(
         self, request: SearchRequest, limit: int, watch: Stopwatch

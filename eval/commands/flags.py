@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eval.corpus_index import IndexPlan
 
 DEFAULT_RETRIEVERS = "bm25,minilm"
+COMPRESSORS = ("auto", "sentences", "words", "random", "idf", "llmlingua")
 
 
 def add_measure_flag(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +59,14 @@ def add_answer_flags(parser: argparse.ArgumentParser, *, limit: int) -> None:
     parser.add_argument("--max-tokens", type=int, default=128, metavar="N")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) is greedy")
     parser.add_argument("--min-evidence", type=float, metavar="X", help="0..1")
+    parser.add_argument("--compress", type=float, metavar="RATE", help="0..1, of the evidence")
+    parser.add_argument(
+        "--compress-by",
+        choices=COMPRESSORS,
+        default="auto",
+        metavar="HOW",
+        help=f"{', '.join(COMPRESSORS)}; default: auto",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of decoding and of a sample")
     parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="the answers; or .jsonl.gz")
 
@@ -70,11 +79,19 @@ def add_sample_flag(parser: argparse.ArgumentParser) -> None:
 def answer_plan(args: argparse.Namespace) -> AnswerPlan:
     """How to answer, held to the bounds that the service's own requests have."""
     from eval.ask import AnswerPlan, answer_request
+    from eval.compressors import compression
     from rag.answer import Decode
     from rag.cli.search import checked
 
     decode = Decode(max_tokens=args.max_tokens, temperature=args.temperature, seed=args.seed)
-    plan = AnswerPlan(search_plan(args, limit=args.limit), decode, args.min_evidence)
+    compress = None if args.compress is None else compression(args.compress, args.compress_by)
+    plan = AnswerPlan(
+        search_plan(args, limit=args.limit),
+        decode,
+        args.min_evidence,
+        compress,
+        args.compress_by,
+    )
     checked(answer_request("any", "?", plan))
     return plan
 

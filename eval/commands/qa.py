@@ -44,13 +44,13 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     from eval.answer_record import store_answers
+    from eval.compressors import compressing_service
     from eval.corpus_index import default_name, ensure_index
     from eval.qa import evaluate_qa
     from eval.question_files import read_questions
     from eval.record import DatasetFacts
     from eval.sampling import sample
     from rag.cli.output import TerminalProgress
-    from rag.service import Service
 
     plan = answer_plan(args)
     data = read_questions(args.data, args.split)
@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         build = index_plan(args)
         index = index or default_name(data.name, str(args.data.resolve()), build)
         ensure_index(index, data.corpus, build, settings, progress)
-    service = Service(settings)
+    service = compressing_service(settings, plan, index)
     try:
         facts = DatasetFacts(data.name, data.split)
         rows, record = evaluate_qa(

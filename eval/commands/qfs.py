@@ -36,12 +36,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     from eval.answer_record import store_answers
+    from eval.compressors import compressing_service
     from eval.corpus_index import default_name, ensure_index
     from eval.qfs import evaluate_qfs, passages_corpus
     from eval.qfs_files import read_summaries
     from eval.sampling import sample
     from rag.cli.output import TerminalProgress
-    from rag.service import Service
 
     plan = answer_plan(args)
     data = read_summaries(args.data)
@@ -50,7 +50,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     build = index_plan(args)
     index = args.index or default_name(data.name, str(args.data.resolve()), build)
     ensure_index(index, passages_corpus(data), build, settings, progress)
-    service = Service(settings)
+    service = compressing_service(settings, plan, index)
     try:
         rows, record = evaluate_qfs(
             service, index, data, summaries, plan, progress, name=run_name(args, index)

@@ -31,6 +31,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_search_flags(parser, limit=3)
     add_decode_flags(parser)
     parser.add_argument(
+        "--compress", type=float, metavar="RATE", help="0..1: read this share of the evidence"
+    )
+    parser.add_argument(
         "--min-evidence", type=float, metavar="X", help="0..1; weaker is no evidence"
     )
     parser.add_argument("--stream", action="store_true", help="print the text as it is decoded")
@@ -39,6 +42,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     from rag.answer import AnswerRequest
+    from rag.compress.compression import Compression
     from rag.service import Service
 
     request = AnswerRequest(
@@ -48,6 +52,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         retrievers=choices(args.retrievers),
         fusion=fusion(args.fusion),
         filter=parsed_filter(args.filter),
+        compress=None if args.compress is None else Compression(rate=args.compress),
         decode=decode_of(args),
         min_evidence=args.min_evidence,
         timeout_ms=args.timeout_ms,

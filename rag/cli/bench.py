@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 HELP = "measure ratios against peers, in one process"
 
 BENCHMARKS = {
+    "compress": ("rag.cli.bench_compress", "prompt compression against llmlingua"),
+    "concurrency": ("rag.cli.bench_concurrency", "many requests at once against one"),
     "decode": ("rag.cli.bench_decode", "decoding against transformers, llama.cpp, genai"),
     "encode": ("rag.cli.bench_encode", "SPLADE encoding against sentence-transformers"),
+    "identity": ("rag.cli.bench_identity", "texts with drafts against those without"),
+    "retrieval": (
+        "rag.cli.bench_retrieval",
+        "sparse search and BM25 against Seismic, scipy, bm25s and rank-bm25",
+    ),
 }
 """Benchmark → its module, with `add_flags(parser)` and `run(args, settings)`, and what it does.
 Peers are imported only by the benchmark that is run."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexes.errors import UsageError
 
 if TYPE_CHECKING:
-    from rag.answer import Decode
+    from rag.answer import Decode, Grammar
 
 DRAFTERS = ("none", "lookup", "suffix", "recycle", "rapid", "auto")
 VERIFIERS = ("lossless", "rapid_exact", "rapid_paper", "ensemble")
+MODES = ("free", "momentum", "extract", "auto")
 
 
 def add_decode_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +44,38 @@ def add_decode_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target-weight", type=float, default=0.5, metavar="W", help="for ensemble: 0..1"
     )
+    add_faithful_flags(parser)
+
+
+def add_faithful_flags(parser: argparse.ArgumentParser) -> None:
+    """What holds a text to its evidence; evaluations take these too."""
+    parser.add_argument(
+        "--faithful",
+        default="off",
+        metavar="RULE",
+        help="off (default), cad[:ALPHA], adacad[:floor=X][:cap=X] or cfb[:BONUS]",
+    )
+    parser.add_argument(
+        "--plausibility", type=float, default=0.0, metavar="X", help="0..1, share of the best token"
+    )
+    parser.add_argument(
+        "--monitor",
+        default="",
+        metavar="LIST",
+        help="citation,quote,numbers,names: what of the text must stand in the evidence",
+    )
+    parser.add_argument(
+        "--grammar",
+        metavar="KIND:SOURCE",
+        help="json:FILE, lark:FILE or regex:PATTERN that the whole text must match",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="free",
+        help="momentum: no loops; extract: a stretch of the evidence; default: free",
+    )
+    parser.add_argument("--trace", action="store_true", help="report every token's alpha")
 
 
 def decode_of(args: argparse.Namespace) -> Decode:
@@ -56,4 +93,35 @@ def decode_of(args: argparse.Namespace) -> Decode:
         verifier=args.verifier,
         eta=args.eta,
         target_weight=args.target_weight,
+        **faithful_options(args),
     )
+
+
+def faithful_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `Decode` that `add_faithful_flags` spells."""
+    return {
+        "faithful": args.faithful,
+        "plausibility": args.plausibility,
+        "monitors": [name for name in args.monitor.split(",") if name],
+        "grammar": _grammar(args.grammar) if args.grammar else None,
+        "mode": args.mode,
+        "trace": args.trace,
+    }
+
+
+def _grammar(spelled: str) -> Grammar:
+    """Read `KIND:SOURCE`. Raises `UsageError`."""
+    from rag.answer import Grammar
+
+    kind, _, source = spelled.partition(":")
+    try:
+        match kind:
+            case "regex":
+                return Grammar(regex=source)
+            case "lark":
+                return Grammar(lark=Path(source).read_text(encoding="utf-8"))
+            case "json":
+                return Grammar(json_schema=json.loads(Path(source).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--grammar: cannot read {source}: {error}") from error
+    raise UsageError(f"--grammar: {kind!r} is none of json, lark, regex")

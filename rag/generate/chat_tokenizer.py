@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from rag.models.torch_runtime import quiet_transformers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
+
+    from rag.generate.monitors.token_trie import TokenTrie
 
 ROLES = frozenset({"system", "user", "assistant"})
 
@@ -35,6 +38,7 @@ class ChatTokenizer:
         self._fast.encode_special_tokens = True
         added = self._fast.get_added_tokens_decoder()
         self._special_ids = {token.content: id_ for id_, token in added.items() if token.special}
+        self._grammar_tokens: dict[tuple[int, frozenset[int]], Any] = {}
         self._control_ids = frozenset(self._special_ids.values())
         spelled = sorted(self._special_ids, key=len, reverse=True)
         self._split = regex.compile(
@@ -88,6 +92,25 @@ class ChatTokenizer:
             ids.append(self._special_ids[special[0]])
             at = special.end()
         return ids + self.encode(fill(rendered[at:]))
+
+    @cached_property
+    def trie(self) -> TokenTrie:
+        """The vocabulary by its bytes. Raises `Unsupported` for a kind of tokenizer not known."""
+        from rag.generate.monitors.token_bytes import token_bytes
+        from rag.generate.monitors.token_trie import TokenTrie
+
+        return TokenTrie(token_bytes(self._fast))
+
+    def grammar_tokens(self, n_tokens: int, eos_ids: frozenset[int]) -> Any:
+        """The vocabulary in llguidance's terms: half a second's work, done once."""
+        from llguidance import LLTokenizer
+
+        key = n_tokens, eos_ids
+        if key not in self._grammar_tokens:
+            self._grammar_tokens[key] = LLTokenizer(
+                self._fast.to_str(), n_vocab=n_tokens, eos_token=sorted(eos_ids)
+            )
+        return self._grammar_tokens[key]
 
     def _render(self, turns: list[dict[str, str]]) -> str:
         from jinja2 import TemplateError

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+import math
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
+
+DOUBT_FLOOR = 1e-3
+"""A doubtful token that the model gives less than this is not worth asking for, and forbidden."""
 
 
 class Constraint(Protocol):
@@ -22,7 +28,26 @@ class Constraint(Protocol):
         """The state after one more token, which was legal in `state`."""
 
     def keep(self, state: Any) -> torch.Tensor | None:
-        """Legal tokens as bool `[vocabulary]`, on the model's device; None: all of them."""
+        """Legal tokens as bool `[vocabulary]`, on the CPU; None: all of them."""
+
+
+@runtime_checkable
+class DoubtingConstraint(Constraint, Protocol):
+    """A constraint for which some tokens are dear to judge: it is asked only for likely ones."""
+
+    def doubts(self, state: Any) -> torch.Tensor | None:
+        """Tokens, as bool `[vocabulary]`, of which those in `keep` are legal only if confirmed."""
+
+    def confirms(self, state: Any, token_id: int) -> bool:
+        """Whether a doubtful token is legal."""
+
+
+@runtime_checkable
+class LeadingConstraint(Constraint, Protocol):
+    """A constraint that knows what must come next."""
+
+    def likely(self, state: Any) -> list[int]:
+        """Tokens to draft: each legal after those before it; others may be legal too."""
 
 
 class ConstraintTrack:
@@ -54,10 +79,58 @@ class ConstraintTrack:
             self._keeps.append(self._intersection(len(self._keeps)))
         return self._keeps[n_tokens]
 
+    def settled(self, n_tokens: int, scores: torch.Tensor) -> torch.Tensor | None:
+        """`keep` with every doubt settled for the model's `scores`, `[vocabulary]`.
+
+        A doubtful token of a probability of `DOUBT_FLOOR` or more is legal when it is confirmed,
+        one of less is not. The scores are a function of the prefix, so this is one too. Where that
+        leaves nothing, the doubts are dropped.
+        """
+        keep = self.keep(n_tokens)
+        doubts = [found for _, _, found in self._doubts(n_tokens)]
+        if not doubts:
+            return keep
+        doubtful = reduce(or_, doubts)
+        legal = ~doubtful if keep is None else keep & ~doubtful
+        scores = scores.cpu()
+        masked = scores if keep is None else scores.masked_fill(~keep, -math.inf)
+        likely = doubtful & (masked.softmax(-1) >= DOUBT_FLOOR)
+        for token_id in likely.nonzero()[:, 0].tolist():
+            legal[token_id] = self._confirmed(n_tokens, token_id)
+        return legal if bool(legal.any()) else keep
+
     def allows(self, token_id: int) -> bool:
         """Whether `token_id` may come next."""
         keep = self.keep(self.n_tokens)
-        return keep is None or bool(keep[token_id])
+        if keep is not None and not bool(keep[token_id]):
+            return False
+        return self._confirmed(self.n_tokens, token_id)
+
+    def forced(self) -> list[int]:
+        """What must come next, as far as it is known: the one legal token, or likely ones."""
+        keep = self.keep(self.n_tokens)
+        if keep is None:
+            return []
+        if int(keep.sum()) == 1:
+            return [int(keep.nonzero()[0, 0])]
+        for constraint, state in zip(self._constraints, self._states[-1], strict=True):
+            if isinstance(constraint, LeadingConstraint) and (found := constraint.likely(state)):
+                return found
+        return []
+
+    def _doubts(self, n_tokens: int) -> Iterator[tuple[DoubtingConstraint, Any, torch.Tensor]]:
+        for constraint, state in zip(self._constraints, self._states[n_tokens], strict=True):
+            if isinstance(constraint, DoubtingConstraint):
+                found = constraint.doubts(state)
+                if found is not None:
+                    yield constraint, state, found
+
+    def _confirmed(self, n_tokens: int, token_id: int) -> bool:
+        return all(
+            constraint.confirms(state, token_id)
+            for constraint, state, found in self._doubts(n_tokens)
+            if bool(found[token_id])
+        )
 
     def _intersection(self, n_tokens: int) -> torch.Tensor | None:
         common: torch.Tensor | None = None

@@ -57,7 +57,7 @@ def is_greedy(decode: Decode) -> bool:
 
 def keep_legal(scores: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
     """Forbid what `keep` (bool `[vocabulary]`, None: nothing is forbidden) does not name."""
-    return scores if keep is None else scores.masked_fill(~keep, -math.inf)
+    return scores if keep is None else scores.masked_fill(~keep.to(scores.device), -math.inf)
 
 
 def keep_plausible(scores: torch.Tensor, logits: torch.Tensor, beta: float) -> torch.Tensor:

@@ -25,6 +25,9 @@ class Draft(NamedTuple):
 
 NO_DRAFT = Draft(("none", 0), [])
 
+FORCED: Source = ("forced", 0)
+"""The source of drafts that a constraint made or lengthened: no drafter's success or failure."""
+
 
 class Allowance(Protocol):
     """How many tokens may be drafted in this step; see `rag.generate.goodput`."""

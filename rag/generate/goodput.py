@@ -2,9 +2,10 @@
 
 With acceptance a a draft of g tokens gives E = (1 - a^(g+1)) / (1 - a) tokens in a round of
 `g * draft + verify(g + 1)` seconds; the controller takes the g with the most tokens a second
-(goodput at batch 1: SmartSpec, 2406.14066), and 0 unless that beats plain decoding. A purse bounds
-what trying may cost: rounds pay in what they gain or lose against plain decoding, and a probe, a
-short draft from a source that does not pay now, must be affordable.
+(goodput: SmartSpec, 2406.14066), and 0 unless that beats plain decoding. A purse bounds what trying
+may cost: rounds pay in what they gain or lose against plain decoding, and a probe, a short draft
+from a source that does not pay now, must be affordable. Of a batch, a request's seconds are its
+share by tokens: its drafts are paid for by all, and cost the more the more there are.
 """
 
 from __future__ import annotations
@@ -68,18 +69,29 @@ STALE = 1.25
 
 
 class Goodput:
-    """Times and acceptance of one model and its drafters, learnt over all requests."""
+    """Times and acceptance of one model and its drafters, learnt over all requests.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    Times are those of one load; acceptance is the same under all.
+    """
+
+    def __init__(self, unloaded: Goodput | None = None) -> None:
+        self._lock: threading.Lock = threading.Lock() if unloaded is None else unloaded._lock
+        self._loaded: dict[int, Goodput] = {}
         self._step_s: float | None = None
         self._measured_at = 1
         self._verify = [_Mean() for _ in range(LENGTHS)]
-        self._accepted: dict[Source, _Mean] = {}
+        self._accepted: dict[Source, _Mean] = {} if unloaded is None else unloaded._accepted
         self._draft_s: dict[Source, float] = {}
         self._waited: dict[Source, int] = {}
         self._patience: dict[Source, int] = {}
         self._purse = PURSE_STEPS
+
+    def under(self, load: int) -> Goodput:
+        """The one for steps that are computed `load` at a time: 1, 2-3, 4-7, 8-15, ..."""
+        if load <= 1:
+            return self
+        with self._lock:
+            return self._loaded.setdefault(load.bit_length(), Goodput(self))
 
     def tokens(self, source: Source, available: int, position: int) -> int:
         """How many tokens to draft from `source` after `position` tokens, at most `available`."""
@@ -240,15 +252,20 @@ class Budget:
     """One request's allowance: the controller's word, or a fixed number, within the room left."""
 
     def __init__(self, goodput: Goodput, n_fixed: int | None) -> None:
+        self._all = goodput
         self._goodput = goodput
         self._n_fixed = n_fixed
         self._room = 0
         self._position = 1
 
-    def open(self, room: int, position: int) -> None:
-        """Begin a round after `position` tokens, with room for a draft of `room`."""
+    def open(self, room: int, position: int, load: int = 1) -> None:
+        """Begin a round after `position` tokens, with room for a draft of `room`.
+
+        `load` steps, this one included, were computed at once of late.
+        """
         self._room = max(0, min(room, MAX_DRAFT_TOKENS))
         self._position = position
+        self._goodput = self._all.under(load)
 
     def tokens(self, source: Source, available: int) -> int:
         """See `rag.generate.drafter.Allowance`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -81,3 +81,36 @@ class LanguageModel(Protocol):
 
     def open_context(self) -> Context:
         """A fresh, empty context."""
+
+
+class Feed(NamedTuple):
+    """What `context.forward` takes."""
+
+    context: Context
+    token_ids: Sequence[int]
+    last_only: bool
+
+
+@runtime_checkable
+class TogetherModel(LanguageModel, Protocol):
+    """A model that feeds several contexts at once for less than one after the other."""
+
+    def forward_together(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+        """What each `context.forward` would return, of contexts that are all different.
+
+        But for rounding: kernels may depend on what is fed together. Raises what `forward` raises;
+        then no context has changed.
+        """
+
+
+@runtime_checkable
+class SharingContext(Context, Protocol):
+    """A context whose forwards share the machine with those of others; see `BatchedContext`."""
+
+    @property
+    def load(self) -> int:
+        """How many sequences were fed in turn or together when its last forward was computed."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that forwards took beyond this context's share of the computing, in all."""

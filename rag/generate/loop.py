@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from indexes.errors import InvalidInput
-from rag.answer import Decode, DecodeReport
+from indexes.errors import Cancelled, InvalidInput
+from rag.answer import MAX_DRAFT_TOKENS, Decode, DecodeReport
 from rag.generate.constraint import ConstraintTrack
 from rag.generate.distribution import Steering
-from rag.generate.drafter import NO_DRAFT, Draft
+from rag.generate.drafter import FORCED, NO_DRAFT, Draft
 from rag.generate.drafting import Drafting, DraftMemory, open_drafter
 from rag.generate.goodput import Budget
-from rag.generate.language_model import Context, LanguageModel
+from rag.generate.language_model import Context, LanguageModel, SharingContext
 from rag.generate.prefill import Watch, feed
 from rag.generate.rag_drafter import RagDrafter
 from rag.generate.sampler import Sampler
@@ -128,6 +129,8 @@ class _Request:
         self._clock = clock
         self._drafter = open_drafter(decode, model, len(prompt_ids), drafting, self._sampler, watch)
         self._budget = Budget(drafting.memory.goodput, decode.draft_tokens)
+        n_drafted = decode.draft_tokens
+        self._most_drafted = MAX_DRAFT_TOKENS if n_drafted is None else n_drafted
         self._context_length = model.context_length
         self._eos_ids = model.eos_ids
         # One more than there is room for: the last token need not be fed.
@@ -139,17 +142,20 @@ class _Request:
         self._context: Context = (
             self._prefixes.open(prompt_ids) if self._prefixes else model.open_context()
         )
+        self._sharing = self._context if isinstance(self._context, SharingContext) else None
         self._first_at: float | None = None
         self._n_rounds = self._drafted = self._accepted = 0
 
     def run(self) -> FinishReason:
         """Prefill and decode; why it ended."""
-        logits = self._prefill()
         reason = None
-        if logits is not None:
-            reason, _ = self._commit(logits[None], NO_DRAFT)
-            while reason is None and not self._watch.cancelled():
-                reason = self._round()
+        # A contrast raises it before a forward of its own.
+        with suppress(Cancelled):
+            logits = self._prefill()
+            if logits is not None:
+                reason, _ = self._commit(logits[None], NO_DRAFT)
+                while reason is None and not self._watch.cancelled():
+                    reason = self._round()
         if self._transcript.finish():
             return "stop"
         return reason or "cancelled"
@@ -168,21 +174,27 @@ class _Request:
         drafted_at = self._clock()
         if self._watch.cancelled():
             return None
+        waited_s = self._waited_s()
         logits = self._context.forward([self._prefix[-1], *draft.token_ids])
+        waited_s = self._waited_s() - waited_s
         reason, n_accepted = self._commit(logits, draft)
         self._context.crop(min(self._context.position, len(self._prefix) - 1))
         self._n_rounds += 1
         self._drafted += len(draft.token_ids)
         self._accepted += n_accepted
-        if self._drafter is not None:
+        if self._drafter is not None and draft.source != FORCED:
             self._budget.close(
                 draft.source,
                 len(draft.token_ids),
                 n_accepted,
                 drafted_at - started,
-                self._clock() - drafted_at,
+                self._clock() - drafted_at - waited_s,
             )
         return reason
+
+    def _waited_s(self) -> float:
+        """Seconds that others' forwards have taken from this request."""
+        return 0.0 if self._sharing is None else self._sharing.waited_s
 
     def _draft(self) -> Draft:
         """Guesses that fit what is left of the context and of the answer, legal ones only."""
@@ -190,10 +202,11 @@ class _Request:
             return NO_DRAFT
         n_prefix = len(self._prefix)
         left = self._max_tokens - (n_prefix - self._n_prompt)
-        self._budget.open(min(left - 1, self._context_length - n_prefix), n_prefix)
+        room = min(left - 1, self._context_length - n_prefix)
+        self._budget.open(room, n_prefix, 1 if self._sharing is None else self._sharing.load)
         draft = self._drafter.propose(self._prefix, self._budget)
         if draft.scores is None:
-            return self._legal(draft)
+            return self._forced(self._legal(draft), min(room, self._most_drafted))
         return draft
 
     def _legal(self, draft: Draft) -> Draft:
@@ -211,6 +224,16 @@ class _Request:
                 break
             self._track.push(token_id)
         return draft._replace(token_ids=legal)
+
+    def _forced(self, draft: Draft, room: int) -> Draft:
+        """Go on with what the constraints say must come next: it costs no guess."""
+        token_ids = list(draft.token_ids)
+        while len(token_ids) < room and not self._eos_ids.intersection(token_ids[-1:]):
+            more = self._legal(Draft(FORCED, self._track.forced()[: room - len(token_ids)]))
+            if not more.token_ids:
+                break
+            token_ids += more.token_ids
+        return draft if len(token_ids) == len(draft.token_ids) else Draft(FORCED, token_ids)
 
     def _commit(self, logits: torch.Tensor, draft: Draft) -> tuple[FinishReason | None, int]:
         """Commit what stands and one token more; why the text ends, and how many stood."""

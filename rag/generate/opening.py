@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from indexes.errors import Unsupported
 from rag.config import Settings
+from rag.generate.batching import BatchedModel
 from rag.generate.language_model import LanguageModel
 from rag.models.resolver import ResolvedModel, resolve
 from rag.progress import Progress, Silent
+
+SEQUENCES = 2
+"""Sequences of a request: its own, and one that drafts or is contrasted with."""
 
 
 def open_generator(
     name: str, settings: Settings, progress: Progress | None = None
 ) -> LanguageModel:
-    """The language model `name`, run as `settings.backend` says.
+    """The language model `name`, run as `settings.backend` says, for any number of threads.
 
     `auto` is the int4 graph on a CPU, built at the first call; other devices and architectures
     without a graph get torch. Raises `ModelError` when the model is not here or cannot be loaded,
     `Unsupported` for a precision asked for by name that its architecture has no graph for.
     """
-    model = resolve(name, settings.cache)
+    return BatchedModel(_open(resolve(name, settings.cache), settings, progress or Silent()))
+
+
+def _open(model: ResolvedModel, settings: Settings, progress: Progress) -> LanguageModel:
     if settings.backend == "torch" or (settings.backend == "auto" and settings.device != "cpu"):
         return _on_torch(model, settings)
     try:
-        return _on_onnxruntime(model, settings, progress or Silent())
+        return _on_onnxruntime(model, settings, progress)
     except Unsupported:
         if settings.backend != "auto":
             raise
@@ -38,7 +45,8 @@ def _on_onnxruntime(model: ResolvedModel, settings: Settings, progress: Progress
         raise Unsupported(f"the backend {settings.backend} runs on a CPU, not on {settings.device}")
     precision: Precision = "fp32" if settings.backend == "fp32" else "int4"
     graph = optimize(model, settings.cache, precision, progress=progress)
-    return load_onnx_model(model, graph, n_threads=settings.n_threads)
+    n_slots = SEQUENCES * settings.max_concurrency
+    return load_onnx_model(model, graph, n_threads=settings.n_threads, n_slots=n_slots)
 
 
 def _on_torch(model: ResolvedModel, settings: Settings) -> LanguageModel:

@@ -24,15 +24,23 @@ class Watch:
     ) -> None:
         self._cancel = cancel
         self._deadline = deadline
-        self._clock = clock
+        self.clock = clock
 
     def cancelled(self) -> bool:
         """Whether the request was cancelled; raises `DeadlineExceeded` past the deadline."""
         if self._cancel is not None and self._cancel.is_set():
             return True
-        if self._deadline is not None and self._clock() >= self._deadline:
+        if self._deadline is not None and self.clock() >= self._deadline:
             raise DeadlineExceeded("the time ran out while the answer was being written")
         return False
+
+
+def n_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common beginning of two texts that differ near their end only."""
+    length = min(len(one), len(other))
+    while one[:length] != other[:length]:
+        length -= 1
+    return length
 
 
 def feed(context: Context, token_ids: Sequence[int], watch: Watch) -> torch.Tensor | None:

@@ -93,6 +93,17 @@ def build_prompt(
     return prompt
 
 
+def shown_texts(
+    tokenizer: Tokenizer, evidence: Sequence[Hit], kept_chars: Sequence[int]
+) -> list[str]:
+    """Each hit's line of the prompt without its number; "" for a hit that was left out."""
+    special = tokenizer.special_tokens
+    return [
+        _line(hit, end, special) if end or not hit.text else ""
+        for hit, end in zip(evidence, kept_chars, strict=True)
+    ]
+
+
 def clean_text(text: str, special_tokens: frozenset[str]) -> str:
     """`text` as plain data on one line: nothing invisible, no chat marker, no `[1]`.
 
@@ -117,12 +128,16 @@ def _messages(
     lines = []
     # The best evidence stands last, next to the question, where a small model heeds it most.
     for index, end in sorted(kept.items(), reverse=True):
-        title = clean_text(evidence[index].title, special)
-        text = clean_text(evidence[index].text[:end], special)
-        lines.append(f"[{index + 1}] " + (f"{title}: {text}" if title and text else title or text))
+        lines.append(f"[{index + 1}] {_line(evidence[index], end, special)}")
     nonce = _nonce([question, *lines])
     block = "\n".join([f"<evidence {nonce}>", *lines, f"</evidence {nonce}>"])
     return [("system", SYSTEM), ("user", f"{block}\n\nQuestion: {question}")]
+
+
+def _line(hit: Hit, end: int, special: frozenset[str]) -> str:
+    """The title and the first `end` characters of the text, as the model reads them."""
+    title, text = clean_text(hit.title, special), clean_text(hit.text[:end], special)
+    return f"{title}: {text}" if title and text else title or text
 
 
 def _nonce(lines: Sequence[str]) -> str:

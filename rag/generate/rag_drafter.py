@@ -10,7 +10,7 @@ from indexes.errors import InvalidInput
 from rag.answer import MAX_DRAFT_TOKENS
 from rag.generate.drafter import NO_DRAFT, Allowance, Draft
 from rag.generate.language_model import LanguageModel
-from rag.generate.prefill import Watch, feed
+from rag.generate.prefill import Watch, feed, n_common
 from rag.generate.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -85,19 +85,11 @@ class RagDrafter:
         """One row, as wide as the target's, after the short prompt and `text`'s generated part."""
         wanted = [*self._prompt_ids, *text[self._n_target_prompt :]]
         # The last token is always fed: only feeding gives logits.
-        common = min(_n_common(self._held, wanted), len(wanted) - 1)
+        common = min(n_common(self._held, wanted), len(wanted) - 1)
         self._context.crop(common)
         row = feed(self._context, wanted[common:], self._watch)
         self._held = wanted[: self._context.position]
         return None if row is None else _fit(row, self._vocabulary_size)
-
-
-def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common beginning; they differ near the end only."""
-    length = min(len(one), len(other))
-    while one[:length] != other[:length]:
-        length -= 1
-    return length
 
 
 def _fit(row: torch.Tensor, vocabulary_size: int) -> torch.Tensor:

@@ -76,7 +76,7 @@ class Sampler:
 
     def draft_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Mask, as at the track's end, and temperature over a drafting model's row."""
-        keep = self.track.keep(self.track.n_tokens)
+        keep = self.track.settled(self.track.n_tokens, logits)
         return self._temper(check_usable(keep_legal(logits, keep)))
 
     def _temper(self, scores: torch.Tensor) -> torch.Tensor:
@@ -114,7 +114,7 @@ class Rows:
 
     def scores(self, row: int) -> torch.Tensor:
         """Masked, plausible and tempered scores `[vocabulary]`, before top-p."""
-        keep = self._sampler.track.keep(self._n_generated + row)
+        keep = self._sampler.track.settled(self._n_generated + row, self._scores[row])
         return self._sampler.shape(self._logits[row], self._scores[row], keep)
 
     def token(self, row: int) -> int:

@@ -47,6 +47,10 @@ class SuffixAutomaton:
             return ROOT, 0
         return self._next[state][token_id], length + 1
 
+    def transitions(self) -> list[dict[int, int]]:
+        """For every state the state after each token; a path from the root is a substring."""
+        return self._next
+
     def continuation(self, state: int, n_tokens: int, min_share: float) -> list[int]:
         """The most frequent next token, again and again; of equals the one seen last.
 

@@ -1,11 +1,21 @@
-"""The ONNX graph of a decoder, with the key-value cache in the caller's hands.
+"""The ONNX graph of a decoder for several sequences, with their caches in the caller's hands.
 
-Inputs: `token_ids` int64 `[1, n]`; `last_position` int32 `[1]`, of the last token fed; `n_cached`
-int32 scalar, tokens in the cache afterwards; `rows` int64 `[k]`, those of the n tokens whose
-logits are wanted; `keys.i`, `values.i` float32 `[1, n_kv_heads, capacity, head_size]` a layer.
+The tokens fed to all sequences stand one after the other in n rows; only attention looks at them as
+a table of b sequences times s places, padded at the end. Inputs:
+
+* `token_ids` int64 `[n]`;
+* `places` int64 `[b, s]`, which row stands at each place, any for a padded one; `taken` int64
+  `[n]`, at which place each row stands, counted along the table;
+* `n_new` int32 `[b]`, places of each sequence that are no padding, 0 for one that waits;
+  `last_positions` int32 `[b]`, the position of the last of them; `n_cached` int32 scalar, more than
+  any of those positions and not less than s;
+* `rows` int64 `[k]`, those whose logits are wanted;
+* `keys.i`, `values.i` float32 `[b, n_kv_heads, capacity, head_size]` a layer, with room for s
+  tokens behind what each sequence holds.
+
 Outputs: `logits` float32 `[k, vocabulary]`; `new_keys.i`, `new_values.i`. Where a new cache is
 bound to the memory of the old one, nothing of the past is copied: `GroupQueryAttention` writes the
-n tokens behind it, and forgetting tokens is nothing but a smaller position.
+new tokens behind it, and forgetting tokens is nothing but a smaller position.
 """
 
 from __future__ import annotations
@@ -31,6 +41,9 @@ Precision = Literal["int4", "fp32"]
 
 ACCURACY_LEVEL = 4
 """Activations meet quantised weights as 8-bit integers, scaled block by block (`MatMulNBits`)."""
+
+SPARE_TOKENS = 16
+"""Positions behind the context's end that padded places may stand at."""
 
 Floats = npt.NDArray[np.float32]
 Tensors = Callable[[str], Floats | None]
@@ -60,8 +73,11 @@ class _Decoder:
 
     def write(self) -> None:
         graph, shape = self._graph, self._shape
-        graph.input("token_ids", np.int64, [1, "n"])
-        graph.input("last_position", np.int32, [1])
+        graph.input("token_ids", np.int64, ["n"])
+        graph.input("places", np.int64, ["b", "s"])
+        graph.input("taken", np.int64, ["n"])
+        graph.input("n_new", np.int32, ["b"])
+        graph.input("last_positions", np.int32, ["b"])
         graph.input("n_cached", np.int32, [])
         graph.input("rows", np.int64, ["k"])
         graph.output("logits", np.float32, ["k", shape.vocabulary_size])
@@ -78,15 +94,14 @@ class _Decoder:
         )
         for layer in range(shape.n_layers):
             residual, normed = self._layer(layer, residual, normed)
-        axis = graph.weight("batch_axis", np.array([0], np.int64))
-        self._head(graph.node("Squeeze", [normed, axis], "final"))
+        self._head(normed)
 
     def _write_rotations(self) -> None:
-        """Cosines and sines `[context_length, head_size/2]`, in float32 like transformers'."""
+        """Cosines and sines `[positions, head_size/2]`, in float32 like transformers'."""
         size = self._shape.head_size
         exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
         frequencies = np.float32(1) / np.float32(self._shape.rope_theta) ** exponents
-        positions = np.arange(self._shape.context_length, dtype=np.float32)
+        positions = np.arange(self._shape.context_length + SPARE_TOKENS, dtype=np.float32)
         angles = positions[:, None] * frequencies.astype(np.float32)
         self._graph.weight("cosines", np.cos(angles))
         self._graph.weight("sines", np.sin(angles))
@@ -120,8 +135,8 @@ class _Decoder:
         is_last = layer == shape.n_layers - 1
         if is_last:
             # All that follows looks at one token alone: the rows nobody asked for end here.
-            attended = graph.node("Gather", [attended, "rows"], "attended_rows", axis=1)
-            residual = graph.node("Gather", [residual, "rows"], "residual_rows", axis=1)
+            attended = graph.node("Gather", [attended, "rows"], "attended_rows", axis=0)
+            residual = graph.node("Gather", [residual, "rows"], "residual_rows", axis=0)
         projected = self._linear(attended, f"{layer}.o", layer, "self_attn.o_proj")
         gamma = self._weight(f"model.layers.{layer}.post_attention_layernorm.weight")
         residual, normed = self._add_and_norm(residual, projected, gamma, f"{layer}.attention")
@@ -141,18 +156,20 @@ class _Decoder:
         graph, shape = self._graph, self._shape
         projections = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         qkv = self._linear(normed, f"{layer}.qkv", layer, *projections)
-        cache: list[int | str] = [1, shape.n_kv_heads, "capacity", shape.head_size]
+        cache: list[int | str] = ["b", shape.n_kv_heads, "capacity", shape.head_size]
         for kind in ("keys", "values"):
             graph.input(f"{kind}.{layer}", np.float32, cache)
             graph.output(f"new_{kind}.{layer}", np.float32, cache)
+        table = graph.node("Gather", [qkv, "places"], f"{layer}.table", axis=0)
         window = shape.windows[layer]
-        return graph.node(
+        attended = graph.node(
             "GroupQueryAttention",
             [
-                *(qkv, "", "", f"keys.{layer}", f"values.{layer}"),
-                *("last_position", "n_cached", "cosines", "sines"),
+                *(table, "", "", f"keys.{layer}", f"values.{layer}"),
+                *("last_positions", "n_cached", "cosines", "sines"),
+                *("", "", "", "", "", "", "", "n_new"),
             ],
-            f"{layer}.attended",
+            f"{layer}.attended_table",
             more=[f"new_keys.{layer}", f"new_values.{layer}"],
             domain=MICROSOFT,
             num_heads=shape.n_heads,
@@ -160,6 +177,10 @@ class _Decoder:
             do_rotary=1,
             **({"local_window_size": window} if window else {}),
         )
+        width = np.array([-1, shape.n_heads * shape.head_size], np.int64)
+        flat = [attended, graph.weight("attended_width", width)]
+        places = graph.node("Reshape", flat, f"{layer}.attended_places")
+        return graph.node("Gather", [places, "taken"], f"{layer}.attended", axis=0)
 
     def _add_and_norm(self, residual: str, addend: str, gamma: str, name: str) -> tuple[str, str]:
         """The sum and its RMS norm."""

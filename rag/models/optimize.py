@@ -25,7 +25,7 @@ from rag.models.resolver import ResolvedModel
 from rag.models.safety import check_folder
 from rag.progress import Progress, Silent
 
-RECIPE = 1
+RECIPE = 2
 """Raised when a graph written by older code must not be used any more."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -22,12 +22,16 @@ from indexes.errors import Cancelled, DocumentNotFound, IndexNotFound
 from indexes.passages import PassageConfig
 from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
 from rag.build import BuildRequest, build_index
+from rag.compress.compression import CompressRequest, CompressResponse
+from rag.compress.compressor import Compressor
+from rag.compress.stage import compress_request
 from rag.config import Settings
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.progress import Silent
 from rag.retrievers.retriever import parse_specs
 from rag.search import Hit, SearchRequest, SearchResponse, StageScore
 from rag.service import IndexInfo, Information
+from rag.stopwatch import Stopwatch
 
 DOCUMENTS = {
     "penicillin": "Penicillin was discovered by Alexander Fleming in 1928.",
@@ -50,6 +54,13 @@ REAL_DOCUMENTS = [
     },
     {"id": "../🧫", "title": "البنسلين", "text": "البنسلين مضاد حيوي اكتشفه ألكسندر فلمنج."},
 ]
+
+
+class Letters:
+    """One token a code point."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(ch) for ch in text]
 
 
 class FewDocuments:
@@ -101,6 +112,10 @@ class FewDocuments:
             DecodeReport(finish_reason="stop" if evidence else "not_called"),
             {"total": 0.1},
         )
+
+    def compress(self, request: CompressRequest, *, request_id: str) -> CompressResponse:
+        watch = Stopwatch(request.timeout_ms)
+        return compress_request(Compressor(), request, Letters(), watch, request_id=request_id)
 
     def generate(
         self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None

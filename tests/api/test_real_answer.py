@@ -115,6 +115,24 @@ def test_an_answer_cites_what_supports_it(answering):
     assert answered["usage"]["completion_tokens"] > 0
 
 
+def test_what_is_read_shortened_is_cited_in_full(answering):
+    with answering(ByHeart(SENTENCE)) as live:
+        plain = httpx.post(f"{live.url}/v1/answer", json=ASKED, timeout=60).json()
+        response = httpx.post(
+            f"{live.url}/v1/answer", json=ASKED | {"compress": {"rate": 0.4}}, timeout=60
+        )
+    assert response.status_code == 200, response.text
+    answered = response.json()
+    for part in ("answer", "citations", "evidence"):
+        assert answered[part] == plain[part]
+    usage = answered["usage"]
+    assert plain["usage"]["compressed_tokens"] == plain["usage"]["prompt_tokens"]
+    assert usage["prompt_tokens"] == plain["usage"]["prompt_tokens"]
+    n_evidence = sum(len(hit["text"]) for hit in answered["evidence"])
+    assert usage["prompt_tokens"] - usage["compressed_tokens"] >= 0.55 * n_evidence
+    assert answered["timings_ms"]["compress"] > 0
+
+
 def test_decoding_stops_within_a_step_of_the_client_leaving(answering, until):
     model = ByHeart("so it goes " * 200, step_s=0.05)
     with answering(model) as live:

@@ -39,7 +39,7 @@ def test_help_of_every_command_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for command in (
-        *("answer", "bench", "config", "demo", "encode", "eval", "generate", "index"),
+        *("answer", "bench", "compress", "config", "demo", "encode", "eval", "generate", "index"),
         *("models", "search", "serve"),
     ):
         assert f"\n    {command} " in done.stdout

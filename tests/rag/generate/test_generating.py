@@ -159,3 +159,47 @@ def test_another_model_drafts(settings, capsys, tmp_path, tiny_folder) -> None:
 def test_flags_that_are_wrong(settings, flags, error) -> None:
     with pytest.raises(error):
         run(settings, *flags)
+
+
+@pytest.mark.parametrize("rule", ["cad:0.5", "adacad", "cfb:4"])
+def test_a_faithful_text_reads_the_context_twice(model: TorchModel, rule: str) -> None:
+    request = GenerateRequest("Where did the dodo live?", CONTEXT, decode=Decode(40, trace=True))
+    plain = generate_text(model, request)
+    assert (plain.decode.faithful, plain.decode.contrast_alpha) == ("off", None)
+    texts = set()
+    for drafter in ("none", "auto", "recycle"):
+        decode = msgspec.structs.replace(request.decode, drafter=drafter, faithful=rule)
+        ours = generate_text(model, msgspec.structs.replace(request, decode=decode))
+        texts.add(ours.text)
+        report = ours.decode
+        assert report.faithful == rule.partition(":")[0]
+        if rule.startswith("cfb"):
+            assert report.contrast_alphas == []
+        else:
+            assert len(report.contrast_alphas) == ours.usage.completion_tokens
+            assert min(report.contrast_alphas) > 0
+    assert len(texts) == 1
+    assert texts != {plain.text}
+
+
+def test_contrast_with_alpha_zero_is_no_contrast(model: TorchModel) -> None:
+    request = GenerateRequest("Where?", CONTEXT, decode=Decode(40, 1.0, seed=3))
+    decode = Decode(40, 1.0, seed=3, faithful="cad:0")
+    same = generate_text(model, msgspec.structs.replace(request, decode=decode))
+    assert same.text == generate_text(model, request).text
+
+
+def test_faithful_to_nothing(model: TorchModel) -> None:
+    with pytest.raises(InvalidInput, match="context"):
+        generate_text(model, GenerateRequest("Hello", decode=Decode(4, faithful="cad")))
+
+
+def test_the_flags_of_a_faithful_text(settings: Settings, tmp_path: Path, capsys) -> None:
+    context = tmp_path / "context.txt"
+    context.write_text(CONTEXT)
+    arguments = ["Where?", "--context", str(context), "--max-tokens", "9", "--json"]
+    assert run(settings, *arguments, "--faithful", "adacad", "--trace") == 0
+    told = json.loads(capsys.readouterr().out)["decode"]
+    assert len(told["contrast_alphas"]) == 9
+    with pytest.raises(EvidentError):
+        run(settings, *arguments, "--faithful", "very")

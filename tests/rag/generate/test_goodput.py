@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_models import Ban, ToyModel
+from toy_models import Ban, ToyContext, ToyModel
 
 from rag.answer import Decode
 from rag.generate import loop
@@ -184,3 +184,76 @@ def test_a_fixed_number_is_kept_within_the_room() -> None:
 def test_expected_tokens(acceptance: float, n_drafted: int) -> None:
     by_hand = sum(acceptance**n for n in range(n_drafted + 1))
     assert expected_tokens(acceptance, n_drafted) == pytest.approx(by_hand, rel=1e-6)
+
+
+class Crowd(ToyModel):
+    """A model whose steps are computed with those of 15 others, which makes them seem cheap."""
+
+    def __init__(self, clock: Clock, *, tells: bool) -> None:
+        super().__init__(N_TOKENS, seed=8, order=3)
+        self.clock = clock
+        self.tells = tells
+
+    def open_context(self) -> ToyContext:
+        return CrowdContext(self) if self.tells else SilentContext(self)
+
+
+class SilentContext(ToyContext):
+    """A forward of n tokens among 15 of others: 8 seconds, and 3 for each token."""
+
+    def __init__(self, model: Crowd) -> None:
+        super().__init__(model)
+        self._clock = model.clock
+
+    def forward(self, token_ids: Sequence[int], *, last_only: bool = False) -> torch.Tensor:
+        self._clock.spend(8 + 3 * (15 + len(token_ids)))
+        return super().forward(token_ids, last_only=last_only)
+
+
+class CrowdContext(SilentContext):
+    """One that says what its share is."""
+
+    load = 16
+
+    def __init__(self, model: Crowd) -> None:
+        super().__init__(model)
+        self.waited_s = 0.0
+
+    def forward(self, token_ids: Sequence[int], *, last_only: bool = False) -> torch.Tensor:
+        n_tokens = 15 + len(token_ids)
+        self.waited_s += (8 + 3 * n_tokens) * 15 / n_tokens
+        return super().forward(token_ids, last_only=last_only)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_in_a_crowd_a_draft_is_paid_for_by_all(monkeypatch, tells: bool) -> None:
+    memory, clock = DraftMemory(), Clock()
+    model = Crowd(clock, tells=tells)
+    oracle = Oracle(model, 0.6, clock, 0.0)
+    monkeypatch.setattr(loop, "open_drafter", lambda *_: oracle)
+    generate(
+        model,
+        [1, 2, 3],
+        Decode(300, drafter="lookup"),
+        steering=NO_EOS,
+        drafting=Drafting(memory),
+        clock=clock,
+    )
+    share_drafted = sum(map(bool, oracle.allowed)) / len(oracle.allowed)
+    assert (share_drafted < 0.1) if tells else (share_drafted > 0.7)
+
+
+def test_times_belong_to_a_load_and_acceptance_does_not() -> None:
+    goodput = Goodput()
+    assert goodput.under(1) is goodput
+    assert goodput.under(2) is goodput.under(3)
+    loaded = goodput.under(16)
+    assert loaded is not goodput.under(8)
+    loaded.record(("none", 0), 0, 0, 0.0, 1.0, position=100)
+    for _ in range(50):
+        loaded.record(("suffix", 5), 4, 4, 0.0, 9.0, position=100)
+    assert loaded.tokens(("suffix", 5), 10, position=100) == 0
+    assert goodput.tokens(("suffix", 5), 10, position=100) == 0
+    goodput.record(("none", 0), 0, 0, 0.0, 1.0, position=100)
+    assert goodput.tokens(("suffix", 5), 10, position=100) == 10
+    assert goodput.acceptance(("suffix", 5)) == loaded.acceptance(("suffix", 5)) > 0.95

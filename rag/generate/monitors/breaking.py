@@ -1,0 +1,65 @@
+"""Tokens that a breaker calls a mistake are not taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rag.generate.monitors.monitor import Breaker
+from rag.generate.monitors.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+
+class BreakingMonitor:
+    """A `Breaker` as `rag.generate.constraint.DoubtingConstraint`; its state is the text's bytes.
+
+    `before` is what stands before the generated text. All tokens with a closer in them are doubts.
+    """
+
+    def __init__(self, breaker: Breaker, vocabulary: Vocabulary, before: str = "") -> None:
+        self._breaker = breaker
+        self._vocabulary = vocabulary
+        self._before = before.encode()
+        self._doubts: dict[bytes, torch.Tensor | None] = {}
+        self._broken: dict[tuple[bytes, str], bool] = {}
+
+    def start(self, _prompt_ids: Sequence[int]) -> bytes:
+        """Nothing written yet."""
+        return self._before
+
+    def advance(self, state: bytes, token_id: int) -> bytes:
+        """The text with the token."""
+        return state + self._vocabulary.spelling(token_id)
+
+    def keep(self, _state: bytes) -> torch.Tensor | None:
+        """Nothing is known to be wrong before it is asked for."""
+        return None
+
+    def doubts(self, state: bytes) -> torch.Tensor | None:
+        """Tokens with a character that may be a mistake."""
+        closers = self._breaker.closers(state.decode(errors="replace"))
+        if closers not in self._doubts:
+            found = self._vocabulary.trie.containing(closers, at_end=True)
+            self._doubts[closers] = (
+                self._vocabulary.mask(found, may_end=False) if found.any() else None
+            )
+        return self._doubts[closers]
+
+    def confirms(self, state: bytes, token_id: int) -> bool:
+        """Whether no character of the token is a mistake."""
+        said = self._vocabulary.spelling(token_id)
+        for at, byte in enumerate(said):
+            text = state + said[:at]
+            if byte in self._breaker.closers(text.decode(errors="replace")):
+                ahead = said[at + 1 :].decode(errors="replace")
+                if self._is_broken(text + bytes([byte]), ahead):
+                    return False
+        return True
+
+    def _is_broken(self, text: bytes, ahead: str) -> bool:
+        key = text, ahead
+        if key not in self._broken:
+            self._broken[key] = self._breaker.breaks(text.decode(errors="replace"), ahead)
+        return self._broken[key]

@@ -1,0 +1,71 @@
+"""Static analysis of a Python program by jedi, in this process."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_LOCK = threading.Lock()
+"""Parsed modules are kept by the library for the whole process, and it is not safe for threads."""
+
+
+class Parameter(NamedTuple):
+    """One parameter of a callable; `kind` as of `inspect.Parameter`."""
+
+    name: str
+    kind: str
+    is_required: bool
+
+
+class Analysis:
+    """One program: the text before the cursor comes with each question, `after` stays.
+
+    `path` is where the program stands, for its relative imports; `project` the folder whose
+    modules it can import besides the installed ones. Answers are kept by text.
+    """
+
+    def __init__(self, path: Path | None = None, after: str = "") -> None:
+        self._path = path
+        self._after = f"\n{after}" if after else ""
+        self._names: dict[str, frozenset[str]] = {}
+        self._signatures: dict[str, list[list[Parameter]]] = {}
+
+    def names(self, text: str) -> frozenset[str]:
+        """What can stand after `text`; nothing when that is not known."""
+        if text not in self._names:
+            with _LOCK:
+                completions = self._ask(text, "complete")
+            self._names[text] = frozenset(one.name for one in completions)
+        return self._names[text]
+
+    def signatures(self, text: str) -> list[list[Parameter]]:
+        """Parameters of each callable that `text`, which ends in its bracket, may call."""
+        if text not in self._signatures:
+            with _LOCK:
+                self._signatures[text] = [
+                    [Parameter(p.name, p.kind.name, _is_required(p)) for p in signature.params]
+                    for signature in self._ask(text, "get_signatures")
+                ]
+        return self._signatures[text]
+
+    def _ask(self, text: str, question: str) -> list[Any]:
+        import jedi
+
+        lines = text.split("\n")
+        script = jedi.Script(
+            text + self._after,
+            path=self._path,
+            environment=jedi.InterpreterEnvironment(),
+            project=jedi.Project(self._path.parent) if self._path else None,
+        )
+        try:
+            found: list[Any] = getattr(script, question)(len(lines), len(lines[-1]))
+        except Exception:  # noqa: BLE001 - unfinished programs break the library in many ways
+            return []
+        return found
+
+
+def _is_required(parameter: Any) -> bool:
+    kinds = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
+    return parameter.kind.name in kinds and "=" not in parameter.to_string()

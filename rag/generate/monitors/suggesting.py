@@ -1,0 +1,148 @@
+"""Mask and update of a monitor over text: the next word is one of its suggestions.
+
+Within a suggestion a token is legal when what it says is the beginning of what is left of one, or
+the whole rest of one, an end of the word, and anything after that.
+
+One token may lead into the monitor's business and on: ".get". Whether it is legal only the
+monitor can tell, and there are thousands of such tokens: they are the constraint's doubts, each
+settled when the model would take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from rag.generate.monitors.automaton import DEAD, AutomatonBuilder, ByteAutomaton
+from rag.generate.monitors.monitor import Monitor
+from rag.generate.monitors.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+_FREE = 1
+"""The state of a suggestions' automaton once the word has ended."""
+
+
+class _State(NamedTuple):
+    """`text` so far; where in which suggestions; sets of suggestions seen up to here."""
+
+    text: bytes
+    suggestions: frozenset[str]
+    at: int
+    n_sets: int
+
+
+class SuggestingMonitor:
+    """A `Monitor` as `rag.generate.constraint.DoubtingConstraint`; one request's.
+
+    `before` is what stands before the generated text, for the monitor to read.
+    """
+
+    def __init__(self, monitor: Monitor, vocabulary: Vocabulary, before: str = "") -> None:
+        self._monitor = monitor
+        self._vocabulary = vocabulary
+        self._before = before.encode()
+        self._doubts: dict[bytes, torch.Tensor | None] = {}
+        self._automata: dict[frozenset[str], ByteAutomaton] = {}
+        self._masks: dict[tuple[frozenset[str], int], torch.Tensor | None] = {}
+        self._fired: dict[bytes, frozenset[str]] = {}
+
+    def start(self, _prompt_ids: Sequence[int]) -> _State:
+        """What stands before may have fired already."""
+        state = _State(self._before, frozenset(), _FREE, 0)
+        last = self._before[-1:]
+        earlier = self._before[:-1]
+        return self._fire(state) if last and last in self._triggers(earlier) else state
+
+    def advance(self, state: _State, token_id: int) -> _State:
+        """The state after the token's bytes; free after one that was not legal."""
+        data = self._vocabulary.spelling(token_id)
+        reached = self._read(state, data)
+        if reached is None:
+            return _State(state.text + data, frozenset(), _FREE, state.n_sets)
+        return reached
+
+    def keep(self, state: _State) -> torch.Tensor | None:
+        """Tokens that go on with a suggestion, doubtful ones too; None outside of any."""
+        if not state.suggestions:
+            return None
+        key = state.suggestions, state.at
+        if key not in self._masks:
+            automaton = self._automaton(state.suggestions)
+            legal = self._vocabulary.trie.legal(automaton, state.at)
+            mask = self._vocabulary.mask(legal, may_end=automaton.accepts(state.at))
+            self._masks[key] = mask if mask is not None and bool(mask.any()) else None
+        return self._masks[key]
+
+    def doubts(self, state: _State) -> torch.Tensor | None:
+        """Tokens that may fire the monitor and then go on."""
+        triggers = self._triggers(state.text)
+        if triggers not in self._doubts:
+            fused = self._vocabulary.trie.containing(triggers)
+            self._doubts[triggers] = (
+                self._vocabulary.mask(fused, may_end=False) if fused.any() else None
+            )
+        return self._doubts[triggers]
+
+    def confirms(self, state: _State, token_id: int) -> bool:
+        """Whether the token, read byte by byte, breaks no suggestion."""
+        return self._read(state, self._vocabulary.spelling(token_id)) is not None
+
+    def n_suggested(self, state: _State) -> int:
+        """Sets of suggestions that the text has been held to."""
+        return state.n_sets
+
+    def _read(self, state: _State, data: bytes) -> _State | None:
+        for byte in data:
+            triggers = self._triggers(state.text)
+            text, at = state.text + bytes([byte]), state.at
+            if state.suggestions:
+                at = self._automaton(state.suggestions).read(at, bytes([byte]))
+                if at == DEAD:
+                    return None
+            held = state.suggestions if at != _FREE else frozenset[str]()
+            state = _State(text, held, at, state.n_sets)
+            if at == _FREE and byte in triggers:
+                state = self._fire(state)
+        return state
+
+    def _fire(self, state: _State) -> _State:
+        """Held to suggestions where the monitor has some."""
+        suggestions = self._fired.get(state.text)
+        if suggestions is None:
+            text = state.text.decode(errors="replace")
+            asked = self._monitor.pre(text)
+            suggestions = self._monitor.suggest(text) if asked else frozenset[str]()
+            self._fired[state.text] = suggestions
+        if not suggestions:
+            return state
+        return _State(state.text, suggestions, 0, state.n_sets + 1)
+
+    def _automaton(self, suggestions: frozenset[str]) -> ByteAutomaton:
+        if suggestions not in self._automata:
+            self._automata[suggestions] = suggestion_automaton(suggestions, self._monitor.word)
+        return self._automata[suggestions]
+
+    def _triggers(self, text: bytes) -> bytes:
+        return self._monitor.triggers(text.decode(errors="replace"))
+
+
+def suggestion_automaton(suggestions: frozenset[str], word: bytes) -> ByteAutomaton:
+    """Reads one suggestion from state 0, then an end of the word into state 1, which is free.
+
+    A suggestion that does not end in a character of words is its own end.
+    """
+    built = AutomatonBuilder()
+    start = built.state(accepting=False)
+    free = built.state(loops=True)
+    spelled = sorted(one.encode() for one in suggestions if one)
+    for one in spelled:
+        if one[-1] < 0x80 and one[-1] not in word:
+            built.edge(built.word(start, one[:-1]), one[-1:], free)
+    ends = [built.word(start, one) for one in spelled if one[-1] >= 0x80 or one[-1] in word]
+    for end in ends:
+        built.accept(end)
+        others = [b for b in range(0x80) if b not in word and built.following(end, b) is None]
+        built.edge(end, others, free)
+    return built.build()
