@@ -90,7 +90,7 @@ def _suffixes(
 ) -> Iterator[Suffix]:
     words = [found.span() for found in _WORD.finditer(text)]
     for at, (start, _) in enumerate(words):
-        # A word is a token at least: vocabularies whose tokens reach over words lose long stretches.
+        # A word is a token at least; where tokens reach over words, long stretches are lost.
         last = min(at + max_tokens, len(words)) - 1
         stretch = text[start : words[last][1]]
         token_ids = tokenizer.encode(stretch)[:max_tokens]
