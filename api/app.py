@@ -16,6 +16,8 @@ from api.answer import answer
 from api.backend import Backend, SearchService
 from api.compress import compress
 from api.documents import delete_document, put_document, read_document
+from api.endpoint import SCOPE_KEY
+from api.gate import Gate
 from api.generate import generate
 from api.indexes import describe_index, list_indexes
 from api.limits import Limits
@@ -33,8 +35,8 @@ ROUTES = (
 )
 
 
-def create_app(service: SearchService, limits: Limits) -> Litestar:
-    """The app around a service that the caller owns and closes.
+def create_app(service: SearchService, limits: Limits, gate: Gate | None = None) -> Litestar:
+    """The app around a service that the caller owns and closes; without a gate all may pass.
 
     The models are loaded in the background once the app starts: until then `/readyz` says 503,
     and a request that needs a model waits for it.
@@ -53,6 +55,7 @@ def create_app(service: SearchService, limits: Limits) -> Litestar:
     app = Litestar(
         ROUTES,
         dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
+        guards=[gate or Gate()],
         exception_handlers={Exception: to_response},
         before_send=[add_request_id_header, log_response, backend.metrics.count_response],
         lifespan=[lifespan],
@@ -64,7 +67,12 @@ def create_app(service: SearchService, limits: Limits) -> Litestar:
     )
     document = msgspec.json.encode(openapi_document(app.routes, version("evident-rag")))
 
-    @route(["/schema", "/schema/openapi.json"], http_method=["GET", "HEAD"], sync_to_thread=False)
+    @route(
+        ["/schema", "/schema/openapi.json"],
+        http_method=["GET", "HEAD"],
+        sync_to_thread=False,
+        opt={SCOPE_KEY: None},
+    )
     def schema() -> Response[bytes]:
         """The OpenAPI document."""
         return Response(document, media_type="application/json")

@@ -90,6 +90,7 @@ async def read_document(
             request=DocumentBody,
             problems=(*BODY_PROBLEMS, 409),
             examples=EXAMPLES,
+            scope="write",
         )
     ),
 )
@@ -113,6 +114,7 @@ async def put_document(
             response=DocumentChanged,
             tag="indexes",
             problems=(404, 409, 429),
+            scope="write",
         )
     ),
 )

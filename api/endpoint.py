@@ -6,14 +6,19 @@ from typing import Any
 
 import msgspec
 
+from rag.keys import Scope
+
 OPT_KEY = "endpoint"
+SCOPE_KEY = "scope"
+"""In the `opt` of a route that is not documented: the scope it needs, None for everybody."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
     """One operation: its shapes are the very structs that the handler reads and returns.
 
     `problems` are the statuses that answer with a problem; 500 is always among them. `events`
-    are the server-sent events that the reply may consist of.
+    are the server-sent events that the reply may consist of. `scope` is what a key must be good
+    for; None: no key is needed.
     """
 
     summary: str
@@ -24,6 +29,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     examples: dict[str, Any] = {}
     description: str = ""
     events: tuple[str, ...] = ()
+    scope: Scope | None = "read"
 
 
 BODY_PROBLEMS = (400, 404, 413, 415, 422, 429, 503, 504)

@@ -10,6 +10,7 @@ from litestar.types import Message, Scope
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from api.endpoint import SCOPE_KEY
 from rag.answer import AnswerResponse, DecodeReport, Usage
 from rag.generating import GenerateResponse
 from rag.search import SearchResponse
@@ -63,7 +64,12 @@ class Metrics:
     def route(self) -> HTTPRouteHandler:
         """The handler of `/metrics`."""
 
-        @route("/metrics", http_method=["GET", "HEAD"], sync_to_thread=False)
+        @route(
+            "/metrics",
+            http_method=["GET", "HEAD"],
+            sync_to_thread=False,
+            opt={SCOPE_KEY: "read"},
+        )
         def metrics() -> Response[bytes]:
             """Everything in Prometheus' text format."""
             headers = {"Content-Type": CONTENT_TYPE_LATEST}

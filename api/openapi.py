@@ -24,6 +24,10 @@ from api.request_id import HEADER, WELL_FORMED
 from indexes.document import MAX_ID_CHARS
 
 REF = "#/components/schemas/{name}"
+KEY = "key"
+KEYS = """\
+A key made by `rag keys create`, asked for once there is one. Each scope (read, write, admin) may \
+do all that those before it may."""
 DESCRIPTION = """\
 Text goes in, an answer whose every sentence points at its evidence comes out.
 
@@ -50,6 +54,9 @@ def openapi_document(routes: Sequence[BaseRoute], version: str) -> dict[str, Any
             "schemas": {name: _tidy(schema) for name, schema in sorted(schemas.items())},
             "responses": {
                 str(status): _problem(status) for status in _problem_statuses(operations)
+            },
+            "securitySchemes": {
+                KEY: {"type": "http", "scheme": "bearer", "description": KEYS},
             },
             "headers": {HEADER: _request_id("Identifies the request in the server's log.")},
             "parameters": {
@@ -84,7 +91,8 @@ def _operation(path: str, method: str, endpoint: Endpoint) -> dict[str, Any]:
         "tags": [endpoint.tag],
         "parameters": [{"$ref": f"#/components/parameters/{HEADER}"}, *_path_parameters(path)],
         "responses": {"200": _success(endpoint)}
-        | {str(s): {"$ref": f"#/components/responses/{s}"} for s in (*endpoint.problems, 500)},
+        | {str(s): {"$ref": f"#/components/responses/{s}"} for s in _problems(endpoint)},
+        "security": [] if endpoint.scope is None else [{KEY: [endpoint.scope]}],
     }
     if endpoint.description:
         operation["description"] = endpoint.description
@@ -122,7 +130,12 @@ def _event(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _problem_statuses(operations: Sequence[tuple[str, str, Endpoint]]) -> list[int]:
-    return sorted({500}.union(*(endpoint.problems for _, _, endpoint in operations)))
+    return sorted({s for _, _, endpoint in operations for s in _problems(endpoint)})
+
+
+def _problems(endpoint: Endpoint) -> tuple[int, ...]:
+    """The statuses of problems: what every operation can answer goes without saying."""
+    return (*endpoint.problems, *(() if endpoint.scope is None else (401, 403)), 500)
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -40,7 +40,9 @@ class Info(msgspec.Struct, frozen=True):
 @route(
     "/livez",
     http_method=["GET", "HEAD"],
-    opt=documented(Endpoint(summary="Is the process alive?", response=Alive, tag="operations")),
+    opt=documented(
+        Endpoint(summary="Is the process alive?", response=Alive, tag="operations", scope=None)
+    ),
 )
 async def livez(request: Request[Any, Any, Any]) -> Alive:
     """Needs no model and no index."""
@@ -51,7 +53,9 @@ async def livez(request: Request[Any, Any, Any]) -> Alive:
     "/readyz",
     http_method=["GET", "HEAD"],
     opt=documented(
-        Endpoint(summary="Can it answer?", response=Ready, tag="operations", problems=(503,))
+        Endpoint(
+            summary="Can it answer?", response=Ready, tag="operations", problems=(503,), scope=None
+        )
     ),
 )
 async def readyz(request: Request[Any, Any, Any], backend: InjectedBackend) -> Ready:

@@ -10,6 +10,8 @@ from importlib.resources import files
 from litestar import Response, route
 from litestar.handlers import HTTPRouteHandler
 
+from api.endpoint import SCOPE_KEY
+
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
@@ -26,7 +28,7 @@ def playground_route() -> HTTPRouteHandler:
         "Referrer-Policy": "no-referrer",
     }
 
-    @route("/", http_method=["GET", "HEAD"], sync_to_thread=False)
+    @route("/", http_method=["GET", "HEAD"], sync_to_thread=False, opt={SCOPE_KEY: None})
     def playground() -> Response[bytes]:
         """The page."""
         return Response(page, media_type="text/html", headers=headers)

@@ -43,6 +43,8 @@ STATUS = {
 
 HTTP_PROBLEMS = {
     400: ("malformed-request", "Malformed request"),
+    401: ("key-needed", "A key is needed"),
+    403: ("beyond-scope", "The key may not do this"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
     415: ("unsupported-media-type", "Unsupported media type"),

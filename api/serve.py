@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rag.config import Settings
 
 HELP = "serve search and answers over HTTP"
-FLAGS = ("host", "port", "max_body_bytes", "max_concurrency", "max_queue")
+FLAGS = ("host", "port", "max_body_bytes", "max_concurrency", "max_queue", "require_keys")
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -29,6 +29,12 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-body-bytes", type=int, metavar="N", help="largest request body")
     parser.add_argument("--max-concurrency", type=int, metavar="N", help="requests run at a time")
     parser.add_argument("--max-queue", type=int, metavar="N", help="requests that may wait")
+    parser.add_argument(
+        "--require-keys",
+        action="store_true",
+        default=None,
+        help="ask for a key even before the first was made (see rag keys)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -38,6 +44,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     Raises `UsageError` when the address cannot be had. SIGTERM ends in exit code 0, SIGINT in a
     `KeyboardInterrupt`, both after requests in flight have finished.
     """
+    from api.gate import Gate
     from api.limits import limits_from
     from api.server import bind, serve
     from rag.config import load_settings
@@ -54,7 +61,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     listener = bind(settings.host, settings.port)
     service = Service(settings)
     try:
-        serve(service, listener, limits_from(settings))
+        gate = Gate(settings.root, required=settings.require_keys)
+        serve(service, listener, limits_from(settings), gate)
     finally:
         service.close()
     return 0

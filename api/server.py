@@ -9,6 +9,7 @@ import uvicorn
 
 from api.app import create_app
 from api.backend import SearchService
+from api.gate import Gate
 from api.limits import Limits
 from indexes.errors import UsageError
 
@@ -36,15 +37,17 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(service: SearchService, listener: socket.socket, limits: Limits) -> None:
+def serve(
+    service: SearchService, listener: socket.socket, limits: Limits, gate: Gate | None = None
+) -> None:
     """Serve on a bound socket; return after a graceful stop by SIGINT or SIGTERM."""
-    AnnouncingServer(config(service, limits)).run(sockets=[listener])
+    AnnouncingServer(config(service, limits, gate)).run(sockets=[listener])
 
 
-def config(service: SearchService, limits: Limits) -> uvicorn.Config:
+def config(service: SearchService, limits: Limits, gate: Gate | None = None) -> uvicorn.Config:
     """The server's settings: our own log lines, no banner, a bounded wait at the end."""
     return uvicorn.Config(
-        create_app(service, limits),
+        create_app(service, limits, gate),
         lifespan="on",
         ws="none",
         access_log=False,

@@ -31,7 +31,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `compressor` is the token classifier of `rag compress`: a model's name or folder, or none.
     `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
-    The server reads `host`, `port` and what begins with `max_`.
+    The server reads `host`, `port` and what begins with `max_`; with `require_keys` it asks for a
+    key even before the first was made.
     """
 
     root: Path = msgspec.field(default_factory=_default_root)
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
     max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
     max_queue: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    require_keys: bool = False
 
 
 FIELDS = tuple(field.name for field in msgspec.structs.fields(Settings))
