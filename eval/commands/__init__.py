@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from eval.commands import beir, compare, kilt, longctx, matrix, qa, qfs, report, rerank
+from eval.commands import beir, compare, conflict, kilt, longctx, matrix, qa, qfs, report, rerank
 
 HELP = "measure retrieval and answers, and compare runs"
 
-_SUBCOMMANDS = (beir, rerank, qa, qfs, kilt, longctx, compare, report, matrix)
+_SUBCOMMANDS = (beir, rerank, qa, qfs, conflict, kilt, longctx, compare, report, matrix)
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexes.errors import UsageError
+from rag.cli.decode_flags import add_faithful_flags, faithful_options
 
 if TYPE_CHECKING:
     from eval.ask import AnswerPlan
@@ -68,6 +69,7 @@ def add_answer_flags(parser: argparse.ArgumentParser, *, limit: int) -> None:
         help=f"{', '.join(COMPRESSORS)}; default: auto",
     )
     parser.add_argument("--seed", type=int, default=0, help="of decoding and of a sample")
+    add_faithful_flags(parser)
     parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="the answers; or .jsonl.gz")
 
 
@@ -83,7 +85,12 @@ def answer_plan(args: argparse.Namespace) -> AnswerPlan:
     from rag.answer import Decode
     from rag.cli.search import checked
 
-    decode = Decode(max_tokens=args.max_tokens, temperature=args.temperature, seed=args.seed)
+    decode = Decode(
+        max_tokens=args.max_tokens,
+        temperature=args.temperature,
+        seed=args.seed,
+        **faithful_options(args),
+    )
     compress = None if args.compress is None else compression(args.compress, args.compress_by)
     plan = AnswerPlan(
         search_plan(args, limit=args.limit),

@@ -109,6 +109,11 @@ def test_the_command(animals, tiny_generator, tmp_path, monkeypatch, capsys):
     name = next(path.name for path in (tmp_path / "i").iterdir() if path.is_dir())
     assert main(["eval", "qa", name, str(animals), "--max-tokens", "4", *root]) == 0
     assert "abstained_answerable" in capsys.readouterr().out
+    assert main([*command, "--faithful", "cad:0.5", "--monitor", "names", "--json"]) == 0
+    decode = json.loads(capsys.readouterr().out)["config"]["answer"]["decode"]
+    assert (decode["faithful"], decode["monitors"]) == ("cad:0.5", ["names"])
+    assert main([*command, "--mode", "extract", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["measures"]["answer_in_evidence"] > 0
 
 
 @pytest.mark.parametrize(
@@ -116,6 +121,7 @@ def test_the_command(animals, tiny_generator, tmp_path, monkeypatch, capsys):
     [
         (["--limit", "51"], 2, "limit"),
         (["--max-tokens", "0"], 2, "max_tokens"),
+        (["--faithful", "very"], 2, "faithful"),
         (["--limit-questions", "0"], 2, "at least one"),
         (["--split", "dev"], 1, "no split 'dev'"),
     ],

@@ -1,0 +1,171 @@
+"""Conflicts between context and memory: how often each way to decode follows the context.
+
+The context is the evidence of `rag.generating.GenerateRequest`, so contrastive rules weigh it
+against the same prompt without it. Greedy, without drafts and with nothing remembered from one
+text to the next, so that times compare the rules and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from statistics import mean, median
+
+import msgspec
+import numpy as np
+
+from eval.answer_text import best, contains
+from eval.conflict_files import Conflict
+from eval.significance import Values, fisher_randomisation, holm
+from indexes.errors import InvalidInput
+from rag.answer import Decode
+from rag.generate.faithful import parse_faithful
+from rag.generate.language_model import LanguageModel
+from rag.generating import GenerateRequest, generate_text
+from rag.progress import Progress
+
+PLAIN = "off"
+EXTRACT = "extract"
+RULES = (PLAIN, "cad:0.15", "cad:0.3", "cad:0.5", "cad:1", "adacad", EXTRACT)
+"""Ways to decode: rules of `rag.generate.faithful`, and extraction of a stretch of the context."""
+
+_WORD = re.compile(r"\w+")
+
+
+class ConflictPlan(msgspec.Struct, frozen=True):
+    """What to measure; the first rule is what the others are compared with."""
+
+    rules: Sequence[str] = RULES
+    max_tokens: int = 24
+
+
+class ConflictAnswer(msgspec.Struct, frozen=True):
+    """One prompt, decoded one way. `followed` the context, or `remembered`, or neither."""
+
+    id: str
+    rule: str
+    text: str
+    followed: bool
+    remembered: bool
+    ms: float
+    n_tokens: int
+
+
+class ConflictRow(msgspec.Struct, frozen=True):
+    """One way to decode, over all prompts.
+
+    `p` is of Fisher's randomisation test of `contextual` against the first rule, `p_holm` adjusted
+    over all rules. `median_ms` is the whole time of a text; `cost` the mean over prompts of the
+    time of one token, by the first rule's for the same prompt.
+    """
+
+    rule: str
+    n: int
+    contextual: float
+    memorised: float
+    p: float | None
+    p_holm: float | None
+    median_ms: float
+    cost: float
+
+
+def check_rules(rules: Sequence[str]) -> None:
+    """Raises `InvalidInput` for a rule that is none, is there twice, or none at all."""
+    if not rules or len(set(rules)) < len(rules):
+        raise InvalidInput("one rule or more, each once")
+    for rule in rules:
+        if rule != EXTRACT:
+            parse_faithful(rule)
+
+
+def measure_conflicts(
+    model: LanguageModel, conflicts: Sequence[Conflict], plan: ConflictPlan, progress: Progress
+) -> list[ConflictAnswer]:
+    """Every prompt decoded in every way, rule by rule. Raises as `generate_text` does."""
+    check_rules(plan.rules)
+    # What a first forward costs besides, one that is not counted pays.
+    _answer(model, conflicts[0], plan.rules[0], plan.max_tokens)
+    progress.start("decoding", len(conflicts) * len(plan.rules), "text")
+    answers = []
+    for rule in plan.rules:
+        for conflict in conflicts:
+            answers.append(_answer(model, conflict, rule, plan.max_tokens))
+            progress.advance(1)
+    progress.finish()
+    return answers
+
+
+def conflict_rows(answers: Sequence[ConflictAnswer]) -> list[ConflictRow]:
+    """The table of them; all rules have the same prompts in the same order."""
+    by_rule: dict[str, list[ConflictAnswer]] = {}
+    for answer in answers:
+        by_rule.setdefault(answer.rule, []).append(answer)
+    plain, *others = by_rule.values()
+    p_values = [fisher_randomisation(_followed(one) - _followed(plain)) for one in others]
+    adjusted = holm(p_values) if p_values else []
+    tests = [(None, None), *zip(p_values, adjusted, strict=True)]
+    return [
+        ConflictRow(
+            rule=rule,
+            n=len(found),
+            contextual=mean(one.followed for one in found),
+            memorised=mean(one.remembered for one in found),
+            p=p,
+            p_holm=p_holm,
+            median_ms=median(one.ms for one in found),
+            cost=mean(
+                _token_ms(one) / _token_ms(other) for one, other in zip(found, plain, strict=True)
+            ),
+        )
+        for (rule, found), (p, p_holm) in zip(by_rule.items(), tests, strict=True)
+    ]
+
+
+def verdict(conflict: Conflict, text: str) -> tuple[bool, bool]:
+    """Whether the text follows the context, and whether it says what was memorised.
+
+    A continuation is judged by the words that it begins with, an answer by those that it holds; one
+    that holds both answers follows the context.
+    """
+    if conflict.continues:
+        followed = any(_begins(text, one) for one in conflict.contextual)
+        remembered = any(_begins(text, one) for one in conflict.memorised)
+    else:
+        followed = best(contains, text, conflict.contextual) > 0
+        remembered = best(contains, text, conflict.memorised) > 0
+    return followed, remembered and not followed
+
+
+def _answer(model: LanguageModel, conflict: Conflict, rule: str, n_tokens: int) -> ConflictAnswer:
+    is_extraction = rule == EXTRACT
+    request = GenerateRequest(
+        prompt=conflict.prompt,
+        context=conflict.context,
+        raw=conflict.continues,
+        decode=Decode(
+            n_tokens,
+            drafter="none",
+            faithful=PLAIN if is_extraction else rule,
+            mode="extract" if is_extraction else "free",
+        ),
+    )
+    began = time.perf_counter()
+    response = generate_text(model, request)
+    ms = (time.perf_counter() - began) * 1000
+    followed, remembered = verdict(conflict, response.text)
+    n_made = response.usage.completion_tokens
+    return ConflictAnswer(conflict.id, rule, response.text, followed, remembered, ms, n_made)
+
+
+def _begins(text: str, answer: str) -> bool:
+    wanted = _WORD.findall(answer.lower())
+    return bool(wanted) and _WORD.findall(text.lower())[: len(wanted)] == wanted
+
+
+def _followed(answers: Sequence[ConflictAnswer]) -> Values:
+    return np.array([one.followed for one in answers], np.float64)
+
+
+def _token_ms(answer: ConflictAnswer) -> float:
+    return answer.ms / max(1, answer.n_tokens)
