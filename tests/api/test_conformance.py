@@ -7,6 +7,7 @@ sent once more to an index that exists.
 import hypothesis
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # not beside a server thread: 3.11 may fail
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup

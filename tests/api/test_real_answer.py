@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # not beside a server thread: 3.11 may fail
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
