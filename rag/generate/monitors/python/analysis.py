@@ -21,8 +21,8 @@ class Parameter(NamedTuple):
 class Analysis:
     """One program: the text before the cursor comes with each question, `after` stays.
 
-    `path` is where the program stands, for its relative imports; `project` the folder whose
-    modules it can import besides the installed ones. Answers are kept by text.
+    `path` is where the program stands: it can import what lies beside it, or beside the outermost
+    package that it is part of, besides what is installed. Answers are kept by text.
     """
 
     def __init__(self, path: Path | None = None, after: str = "") -> None:
@@ -57,13 +57,18 @@ class Analysis:
             text + self._after,
             path=self._path,
             environment=jedi.InterpreterEnvironment(),
-            project=jedi.Project(self._path.parent) if self._path else None,
+            project=jedi.Project(_root(self._path)) if self._path else None,
         )
         try:
             found: list[Any] = getattr(script, question)(len(lines), len(lines[-1]))
         except Exception:  # noqa: BLE001 - unfinished programs break the library in many ways
             return []
         return found
+
+
+def _root(path: Path) -> Path:
+    """The folder that the program's own package, if it is part of one, lies in."""
+    return next(one for one in path.absolute().parents if not (one / "__init__.py").exists())
 
 
 def _is_required(parameter: Any) -> bool:

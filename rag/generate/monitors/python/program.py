@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from indexes.errors import InvalidInput
 from rag.generate.constraint import Constraint
 from rag.generate.monitors.breaking import BreakingMonitor
+from rag.generate.monitors.monitor import Breaker, Monitor
 from rag.generate.monitors.python.analysis import Analysis
 from rag.generate.monitors.python.call_arguments import CallArguments
 from rag.generate.monitors.python.defined_names import DefinedNames
@@ -15,18 +18,31 @@ from rag.generate.monitors.python.place import Reader
 from rag.generate.monitors.suggesting import SuggestingMonitor
 from rag.generate.monitors.vocabulary import Vocabulary
 
+PYTHON_MONITORS = ("dereference", "import-names", "call-arguments", "defined-names")
+
 
 def python_monitors(
-    vocabulary: Vocabulary, before: str = "", after: str = "", path: Path | None = None
+    vocabulary: Vocabulary,
+    before: str = "",
+    after: str = "",
+    path: Path | None = None,
+    names: Sequence[str] = PYTHON_MONITORS,
 ) -> list[Constraint]:
     """Monitors of what is written between `before` and `after`, the program at `path`.
 
-    `after` begins on a line of its own.
+    `after` begins on a line of its own. Raises `InvalidInput` for a name that is none.
     """
+    unknown = set(names) - set(PYTHON_MONITORS)
+    if unknown:
+        known = ", ".join(PYTHON_MONITORS)
+        raise InvalidInput(f"there is no monitor {min(unknown)!r} of Python, but {known}")
     analysis, reader = Analysis(path, after), Reader(before)
+    suggesting: list[Monitor] = [Dereference(analysis, reader), ImportNames(analysis, reader)]
+    breaking: list[Breaker] = [
+        CallArguments(analysis, reader),
+        DefinedNames(reader, before, after),
+    ]
     return [
-        SuggestingMonitor(Dereference(analysis, reader), vocabulary, before),
-        SuggestingMonitor(ImportNames(analysis, reader), vocabulary, before),
-        BreakingMonitor(CallArguments(analysis, reader), vocabulary, before),
-        BreakingMonitor(DefinedNames(reader, before, after), vocabulary, before),
+        *(SuggestingMonitor(one, vocabulary, before) for one in suggesting if one.name in names),
+        *(BreakingMonitor(one, vocabulary, before) for one in breaking if one.name in names),
     ]
