@@ -27,9 +27,11 @@ from api.playground import playground_route
 from api.problem import to_response
 from api.request_id import add_request_id_header
 from api.search import search, search_in_index
+from api.stages import encode, fuse, locate, retrieve
 
 ROUTES = (
-    *(search, search_in_index, answer, compress, generate),
+    *(search, search_in_index, answer),
+    *(encode, retrieve, fuse, locate, compress, generate),
     *(list_indexes, describe_index, read_document, put_document, delete_document),
     *(livez, readyz, info),
 )

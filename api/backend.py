@@ -20,8 +20,20 @@ from indexes.document import Document
 from rag.answer import AnswerRequest, AnswerResponse
 from rag.compress.compression import CompressRequest, CompressResponse
 from rag.generating import GenerateRequest, GenerateResponse
+from rag.information import IndexInfo, Information
 from rag.search import Hit, SearchRequest, SearchResponse
-from rag.service import IndexInfo, Information
+from rag.staged import (
+    Encoded,
+    EncodeRequest,
+    Fused,
+    FuseRequest,
+    GroundedRequest,
+    GroundedResponse,
+    Located,
+    LocateRequest,
+    Retrieved,
+    RetrieveRequest,
+)
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,6 +58,23 @@ class SearchService(Protocol):
 
         What it is answered from, then each new piece of text, are told while it is written.
         """
+
+    def encode(self, request: EncodeRequest, *, request_id: str) -> Encoded:
+        """The query as the retrievers of an index represent it."""
+
+    def retrieve(self, request: RetrieveRequest, *, request_id: str) -> Retrieved:
+        """What each retriever finds for an encoded query."""
+
+    def fuse(self, request: FuseRequest, *, request_id: str) -> Fused:
+        """Hits from the rankings of several retrievers."""
+
+    def locate(self, request: LocateRequest, *, request_id: str) -> Located:
+        """The hits that can stand as evidence."""
+
+    def ground(
+        self, request: GroundedRequest, *, request_id: str, cancel: threading.Event | None = None
+    ) -> GroundedResponse:
+        """A text from evidence, with citations."""
 
     def compress(self, request: CompressRequest, *, request_id: str) -> CompressResponse:
         """Texts with the less important words left out."""

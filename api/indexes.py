@@ -13,7 +13,7 @@ from api.backend import InjectedBackend
 from api.endpoint import Endpoint, documented
 from api.names import checked_name
 from api.request_id import request_id_of
-from rag.service import IndexInfo
+from rag.information import IndexInfo
 
 
 class IndexList(msgspec.Struct, frozen=True):

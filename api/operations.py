@@ -12,7 +12,7 @@ from api.backend import InjectedBackend
 from api.endpoint import Endpoint, documented
 from api.limits import Limits
 from api.request_id import request_id_of
-from rag.service import Information
+from rag.information import Information
 
 
 class Alive(msgspec.Struct, frozen=True):

@@ -177,6 +177,21 @@ class Snapshot:
             scores.append(float(vector @ query.dense))
         return scores
 
+    def dimension(self, name: str) -> int | None:
+        """Components of a retriever's dense vectors; None while the index has no passage."""
+        return next((segment.vectors[name].dimension for segment in self.segments), None)
+
+    def are_live(self, rows: Sequence[int]) -> bool:
+        """Whether these are rows of the index, and none of a deleted document."""
+        for row in rows:
+            if not 0 <= row < int(self._bases[-1]):
+                return False
+            number = self._segment_of(row)
+            alive = self.segments[number].alive
+            if alive is not None and not alive[row - int(self._bases[number])]:
+                return False
+        return True
+
     def document(self, key: str) -> Document:
         """The live document with this id. Raises `DocumentNotFound`."""
         for segment in self.segments:

@@ -6,13 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from indexes.errors import Cancelled
-from indexes.sentences import sentence_spans
 from indexes.snapshot import Snapshot
 from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
-from rag.cite import cite, clean_answer
-from rag.evidence import evidence_strengths
+from rag.evidence import evidence_strengths, strong_enough
 from rag.generate.language_model import LanguageModel
+from rag.grounding import write_grounded
 from rag.ranking import RankedQuery
 from rag.search import Hit
 from rag.stopwatch import Stopwatch
@@ -52,74 +50,34 @@ def answer_from(
         on_evidence(evidence)
     if not evidence:
         return _response(request, snapshot, watch, warnings, request_id, [])
-    from rag.generate.drafting import Drafting
-    from rag.generate.prompt import build_prompt, shown_texts
-    from rag.generate.shown import Shown
-    from rag.generate.writing import write
-
     with watch.stage("load"):
         opened = generator()
-    model, memory = opened.model, opened.memory(snapshot.manifest.name)
-    shown, said = _shown(request, evidence, model, compressor, watch)
-    with watch.stage("prompt"):
-        room = model.context_length - request.decode.max_tokens
-        prompt = build_prompt(model.tokenizer, request.query, shown, max_prompt_tokens=room)
-        n_uncompressed = len(prompt.token_ids)
-        if request.compress is not None:
-            n_uncompressed = len(
-                build_prompt(model.tokenizer, request.query, evidence, room).token_ids
-            )
-        short = _short_prompt(request, model, shown, room)
-    with watch.stage("generate"):
-        generation, report = write(
-            model,
-            prompt.token_ids,
-            request.decode,
-            Shown(
-                shown_texts(model.tokenizer, shown, prompt.kept_chars),
-                request.query,
-                lambda: build_prompt(model.tokenizer, request.query, [], room).token_ids,
-            ),
-            Drafting(memory, prompt_ids=short),
-            cancel=cancel,
-            deadline=watch.deadline,
-            on_text=on_text,
-        )
-    if generation.finish_reason == "cancelled":
-        raise Cancelled("the answer was cancelled")
-    memory.answers.add(generation.token_ids)
-    with watch.stage("cite"):
-        answer = clean_answer(generation.text)
-        citations = cite(answer, evidence, question=request.query)
-        warnings = [*warnings, *said, *unsupported(answer, citations)]
-    usage = Usage(
-        prompt_tokens=n_uncompressed,
-        compressed_tokens=len(prompt.token_ids),
-        completion_tokens=len(generation.token_ids),
+    memory = opened.memory(snapshot.manifest.name)
+    shown, said = _shown(request, evidence, opened.model, compressor, watch)
+    written = write_grounded(
+        opened.model,
+        memory,
+        request.query,
+        evidence,
+        shown,
+        request.decode,
+        watch,
+        cancel=cancel,
+        on_text=on_text,
     )
     return _response(
         request,
         snapshot,
         watch,
-        warnings,
+        [*warnings, *said, *written.warnings],
         request_id,
         evidence,
-        answer=answer,
-        citations=citations,
-        usage=usage,
-        report=report,
-        truncated=prompt.truncated or bool(ranked.truncated),
+        answer=written.text,
+        citations=written.citations,
+        usage=written.usage,
+        report=written.decode,
+        truncated=written.truncated or bool(ranked.truncated),
     )
-
-
-def unsupported(answer: str, citations: Sequence[Citation]) -> list[str]:
-    """A warning that names the sentences no citation covers; none when all are supported."""
-    bare = [
-        answer[start:end]
-        for start, end in sentence_spans(answer)
-        if not any(c.start < end and start < c.end for c in citations)
-    ]
-    return [f"not supported by the evidence: {sentence}" for sentence in bare]
 
 
 def _shown(
@@ -128,10 +86,10 @@ def _shown(
     model: LanguageModel,
     compressor: Callable[[], Compressor],
     watch: Stopwatch,
-) -> tuple[list[Hit], list[str]]:
-    """The evidence as the model reads it, and what a person should know about that."""
+) -> tuple[list[Hit] | None, list[str]]:
+    """The evidence as the model reads it, None for as it is; what should be known about that."""
     if request.compress is None:
-        return evidence, []
+        return None, []
     from rag.compress.stage import shorten
 
     with watch.stage("load"):
@@ -140,27 +98,17 @@ def _shown(
         return shorten(opened, request.query, evidence, request.compress, model.tokenizer)
 
 
-def _short_prompt(
-    request: AnswerRequest, model: LanguageModel, evidence: Sequence[Hit], room: int
-) -> list[int]:
-    """What rapid's drafter reads: the same question over the best sentences of the evidence."""
-    if request.decode.drafter != "rapid":
-        return []
-    from rag.generate.prompt import build_prompt
-    from rag.generate.short_context import short_evidence
-
-    short = short_evidence(request.query, evidence)
-    prompt = build_prompt(model.tokenizer, request.query, short, max_prompt_tokens=room)
-    return prompt.token_ids
+def threshold_of(min_evidence: float | None) -> float:
+    """The strength that a request asks of evidence."""
+    return MIN_EVIDENCE if min_evidence is None else min_evidence
 
 
 def _strong(
     request: AnswerRequest, snapshot: Snapshot, ranked: RankedQuery, hits: Sequence[Hit]
 ) -> list[Hit]:
-    threshold = MIN_EVIDENCE if request.min_evidence is None else request.min_evidence
     rows = [candidate.row for candidate in ranked.candidates[: len(hits)]]
     strengths = evidence_strengths(snapshot, ranked.vectors, rows)
-    return [hit for hit, strength in zip(hits, strengths, strict=True) if strength >= threshold]
+    return strong_enough(hits, strengths, threshold_of(request.min_evidence))
 
 
 def _response(

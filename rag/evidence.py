@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from indexes.representation import QueryVector
 from indexes.snapshot import Snapshot
+from rag.search import Hit
 
 
 def evidence_strengths(
@@ -26,3 +27,8 @@ def evidence_strengths(
     if not parts:
         return [0.0] * len(rows)
     return [sum(column) / len(parts) for column in zip(*parts, strict=True)]
+
+
+def strong_enough(hits: Sequence[Hit], strengths: Sequence[float], threshold: float) -> list[Hit]:
+    """The hits that are evidence."""
+    return [hit for hit, strength in zip(hits, strengths, strict=True) if strength >= threshold]

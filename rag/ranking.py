@@ -45,6 +45,20 @@ def rank(
         yield _rank_one(snapshot, mine, choices, fusion, limit, allowed, watch)
 
 
+def query_warnings(ranked: RankedQuery) -> list[str]:
+    """What a person should know about how the query was read."""
+    warnings = [
+        f"{name} read only the beginning of the query: it is longer than the model's limit"
+        for name in ranked.truncated
+    ]
+    warnings += [
+        f"{name} found no searchable term in the query"
+        for name, vector in ranked.vectors.items()
+        if vector.sparse is not None and not vector.sparse.terms
+    ]
+    return warnings
+
+
 def _rank_one(
     snapshot: Snapshot,
     encoded: Mapping[str, EncodedQuery],

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
@@ -15,6 +15,7 @@ from indexes.errors import UsageError
 from indexes.library import index_folder, index_names, resolve_alias
 from indexes.manifest import MANIFEST, Manifest
 from indexes.snapshot import Snapshot
+from rag import stages
 from rag.answer import AnswerRequest, AnswerResponse, DrafterName
 from rag.answering import answer_from
 from rag.config import Settings
@@ -22,11 +23,26 @@ from rag.documents import delete_document, put_document
 from rag.explain import explained
 from rag.generate.language_model import LanguageModel
 from rag.generating import GenerateRequest, GenerateResponse, generate_text
+from rag.grounding import ground
 from rag.hits import hits_of
-from rag.ranking import RankedQuery, rank
+from rag.information import IndexInfo, Information, index_info
+from rag.ranking import RankedQuery, query_warnings, rank
 from rag.retrievers.opening import open_retriever
 from rag.retrievers.retriever import Retriever
 from rag.search import Hit, RetrieverChoice, SearchRequest, SearchResponse
+from rag.staged import (
+    Encoded,
+    EncodeRequest,
+    Fused,
+    FuseRequest,
+    GroundedRequest,
+    GroundedResponse,
+    Located,
+    LocateRequest,
+    Retrieved,
+    RetrieveRequest,
+    named,
+)
 from rag.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -34,33 +50,6 @@ if TYPE_CHECKING:
     from rag.compress.compressor import Compressor
     from rag.compress.token_counter import TokenCounter
     from rag.generate.generator import Generator
-
-
-class IndexInfo(msgspec.Struct, frozen=True):
-    """What a person may want to know of an index."""
-
-    name: str
-    version: int
-    n_documents: int
-    n_passages: int
-    n_segments: int
-    created: str
-    tool: str
-    corpus_sha256: str
-    analyzer_sha256: str
-    retrievers: list[dict[str, Any]]
-
-
-class Information(msgspec.Struct, frozen=True):
-    """What this service is and can do."""
-
-    name: str
-    version: str
-    generator: str
-    decoding: list[str]
-    fusion: list[str]
-    indexes: list[str]
-    compressor: str = "none"
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -147,6 +136,40 @@ class Service:
             on_text=on_text,
             on_evidence=on_evidence,
         )
+
+    def encode(self, request: EncodeRequest, *, request_id: str = "") -> Encoded:
+        """The query as the retrievers of an index represent it."""
+        watch = Stopwatch(request.timeout_ms)
+        with watch.stage("open"):
+            snapshot = self.snapshot(request.index)
+            choices = choices_of(snapshot.manifest, request.retrievers)
+            retrievers = self.retrievers(snapshot, [choice.name for choice in choices])
+        return named(stages.encode(snapshot, retrievers, choices, request, watch), request_id)
+
+    def retrieve(self, request: RetrieveRequest, *, request_id: str = "") -> Retrieved:
+        """What each retriever finds for an encoded query."""
+        watch, snapshot = Stopwatch(request.timeout_ms), self.snapshot(request.index)
+        return named(stages.retrieve(snapshot, request, watch), request_id)
+
+    def fuse(self, request: FuseRequest, *, request_id: str = "") -> Fused:
+        """Hits from the rankings of several retrievers."""
+        watch, snapshot = Stopwatch(request.timeout_ms), self.snapshot(request.index)
+        return named(stages.fuse_rankings(snapshot, request, watch), request_id)
+
+    def locate(self, request: LocateRequest, *, request_id: str = "") -> Located:
+        """The hits that can stand as evidence."""
+        watch, snapshot = Stopwatch(request.timeout_ms), self.snapshot(request.index)
+        return named(stages.locate(snapshot, request, watch), request_id)
+
+    def ground(
+        self,
+        request: GroundedRequest,
+        *,
+        request_id: str = "",
+        cancel: threading.Event | None = None,
+    ) -> GroundedResponse:
+        """A text from evidence, with citations."""
+        return ground(request, self.generator, request_id=request_id, cancel=cancel)
 
     def generate(
         self,
@@ -337,37 +360,6 @@ def choices_of(manifest: Manifest, wanted: Sequence[RetrieverChoice]) -> list[Re
     if len(set(names)) != len(names):
         raise UsageError("a retriever is named twice")
     return list(wanted)
-
-
-def query_warnings(ranked: RankedQuery) -> list[str]:
-    """What a person should know about how the query was read."""
-    warnings = [
-        f"{name} read only the beginning of the query: it is longer than the model's limit"
-        for name in ranked.truncated
-    ]
-    warnings += [
-        f"{name} found no searchable term in the query"
-        for name, vector in ranked.vectors.items()
-        if vector.sparse is not None and not vector.sparse.terms
-    ]
-    return warnings
-
-
-def index_info(manifest: Manifest) -> IndexInfo:
-    """The manifest's facts, without its file lists."""
-    retrievers: list[dict[str, Any]] = msgspec.to_builtins(manifest.retrievers)
-    return IndexInfo(
-        name=manifest.name,
-        version=manifest.version,
-        n_documents=manifest.n_documents,
-        n_passages=manifest.n_passages,
-        n_segments=len(manifest.segments),
-        created=manifest.created,
-        tool=manifest.tool,
-        corpus_sha256=manifest.corpus_sha256,
-        analyzer_sha256=manifest.analyzer_sha256,
-        retrievers=retrievers,
-    )
 
 
 def _stamp(folder: Path) -> tuple[int, int]:

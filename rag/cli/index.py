@@ -162,7 +162,7 @@ def _verify(args: argparse.Namespace, settings: Settings) -> int:
 def _info(args: argparse.Namespace, settings: Settings) -> int:
     from indexes.files import folder_bytes
     from indexes.manifest import read_manifest
-    from rag.service import index_info
+    from rag.information import index_info
 
     folder = _existing(args.name, settings)
     facts: dict[str, Any] = _builtins(index_info(read_manifest(folder)))

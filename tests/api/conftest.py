@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -26,12 +28,28 @@ from rag.compress.compression import CompressRequest, CompressResponse
 from rag.compress.compressor import Compressor
 from rag.compress.stage import compress_request
 from rag.config import Settings
+from rag.generate.generator import Generator
 from rag.generating import GenerateRequest, GenerateResponse
+from rag.information import IndexInfo, Information
 from rag.progress import Silent
 from rag.retrievers.retriever import parse_specs
 from rag.search import Hit, SearchRequest, SearchResponse, StageScore
-from rag.service import IndexInfo, Information
+from rag.service import Service
+from rag.staged import (
+    Encoded,
+    EncodeRequest,
+    Fused,
+    FuseRequest,
+    GroundedRequest,
+    GroundedResponse,
+    Located,
+    LocateRequest,
+    Retrieved,
+    RetrieveRequest,
+)
 from rag.stopwatch import Stopwatch
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 DOCUMENTS = {
     "penicillin": "Penicillin was discovered by Alexander Fleming in 1928.",
@@ -121,6 +139,33 @@ class FewDocuments:
         self, request: GenerateRequest, *, request_id: str, cancel: threading.Event | None = None
     ) -> GenerateResponse:
         return GenerateResponse(request_id, request.prompt[::-1], Usage(), DecodeReport())
+
+    def encode(self, request: EncodeRequest, *, request_id: str) -> Encoded:
+        self.index_info(request.index)
+        head = {"index": request.index, "index_version": 1, "query": request.query}
+        return Encoded(**head, retrievers=[], codes=[], request_id=request_id)
+
+    def retrieve(self, request: RetrieveRequest, *, request_id: str) -> Retrieved:
+        self.index_info(request.index)
+        head = {"index": request.index, "index_version": 1, "query": request.query}
+        return Retrieved(**head, retrievers=[], codes=[], rankings=[], request_id=request_id)
+
+    def fuse(self, request: FuseRequest, *, request_id: str) -> Fused:
+        hits = self._hits(request.index, request.query)[: request.limit]
+        head = {"index": request.index, "index_version": 1, "query": request.query}
+        rows = list(range(len(hits)))
+        return Fused(**head, retrievers=[], codes=[], hits=hits, rows=rows, request_id=request_id)
+
+    def locate(self, request: LocateRequest, *, request_id: str) -> Located:
+        self.index_info(request.index)
+        head = {"index": request.index, "index_version": 1, "query": request.query}
+        ones = [1.0] * len(request.hits)
+        return Located(**head, evidence=request.hits, strengths=ones, request_id=request_id)
+
+    def ground(
+        self, request: GroundedRequest, *, request_id: str, cancel: threading.Event | None = None
+    ) -> GroundedResponse:
+        return GroundedResponse(request_id, request.question[::-1], Usage(), DecodeReport())
 
     def document(self, name: str, key: str) -> tuple[int, Document]:
         self.index_info(name)
@@ -284,3 +329,25 @@ def checks() -> list[Callable[..., bool | None]]:
         checks.response_headers_conformance,
         checks.unsupported_method,
     ]
+
+
+class WithModel(Service):
+    """The real service with a model of the test's own."""
+
+    def __init__(self, settings: Settings, model: object) -> None:
+        super().__init__(settings)
+        self._generator = Generator(model, prefix_cache_bytes=1_000_000)
+
+    def generator(self) -> Generator:
+        return self._generator
+
+
+@pytest.fixture(scope="session")
+def with_model() -> type[WithModel]:
+    return WithModel
+
+
+@pytest.fixture
+def answering(tiny_index: Settings, limits: Limits) -> Callable[[object], Live]:
+    """A live server over the real service with the given model."""
+    return lambda model: Live(WithModel(tiny_index, model), limits)

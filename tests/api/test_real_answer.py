@@ -1,6 +1,6 @@
 """`/v1/answer` from a real index, through the real prompt, decoding loop and citations.
 
-Only the weights are made up: a language model that knows one sentence by heart.
+Only the weights are made up (see `by_heart`).
 """
 
 import socket
@@ -10,93 +10,14 @@ import httpx
 import pytest
 import schemathesis
 import schemathesis.specs.openapi.schemas  # not beside a server thread: 3.11 may fail
+from by_heart import ByHeart
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
-
-from rag.generate.generator import Generator
-from rag.service import Service
 
 pytestmark = pytest.mark.slow
 
 SENTENCE = "Penicillin was discovered by Alexander Fleming in 1928."
-EOS = 0
-VOCABULARY_SIZE = 0x800
 ASKED = {"index": "tiny", "query": "Who discovered penicillin?", "min_evidence": 0}
-
-
-class Characters:
-    """One token a code point, those of far planes taken together; id 0 ends."""
-
-    special_tokens = frozenset()
-
-    def encode(self, text):
-        return [min(ord(ch), VOCABULARY_SIZE - 1) for ch in text]
-
-    def decode(self, token_ids):
-        return "".join(chr(i) for i in token_ids if i != EOS)
-
-    def chat(self, messages):
-        return self.encode("".join(f"{role}: {content}\n" for role, content in messages))
-
-
-class ByHeart:
-    """Says `sentence` after any prompt, at `step_s` a token, then ends."""
-
-    name = "by-heart"
-    tokenizer = Characters()
-    context_length = 2048
-    vocabulary_size = VOCABULARY_SIZE
-    eos_ids = frozenset({EOS})
-
-    def __init__(self, sentence, step_s=0.0):
-        self.script = [*self.tokenizer.encode(sentence), EOS]
-        self.step_s = step_s
-        self.steps = 0
-
-    def open_context(self):
-        return Recital(self)
-
-
-class Recital:
-    """One sequence: the first forward is the prompt, all that follows is recited."""
-
-    def __init__(self, model):
-        self.model = model
-        self.position = 0
-        self.n_prompt = 0
-
-    def forward(self, token_ids, *, last_only=False):
-        import torch
-
-        time.sleep(self.model.step_s)
-        self.model.steps += 1
-        self.position += len(token_ids)
-        self.n_prompt = self.n_prompt or self.position
-        n_rows = 1 if last_only else len(token_ids)
-        said = self.position - self.n_prompt
-        logits = torch.zeros(n_rows, self.model.vocabulary_size)
-        for row in range(n_rows):
-            place = min(max(said - n_rows + 1 + row, 0), len(self.model.script) - 1)
-            logits[row, self.model.script[place]] = 100.0
-        return logits
-
-    def crop(self, position):
-        self.position = position
-
-
-@pytest.fixture
-def answering(tiny_index, limits, live_server):
-    """A live server over the real service with the given model."""
-
-    def start(model):
-        class WithModel(Service):
-            def generator(self):
-                self._generator = self._generator or Generator(model, prefix_cache_bytes=1_000_000)
-                return self._generator
-
-        return live_server(WithModel(tiny_index), limits)
-
-    return start
 
 
 def test_an_answer_cites_what_supports_it(answering):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rag.answer import Citation
-from rag.answering import unsupported
+from rag.grounding import unsupported
 
 
 def test_sentences_without_a_citation_are_named():
