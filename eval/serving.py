@@ -34,7 +34,7 @@ class ServingCost(msgspec.Struct, frozen=True):
 
 
 class _Task(msgspec.Struct, frozen=True):
-    settings: dict[str, str | int]
+    settings: dict[str, str | int | bool]
     requests: list[SearchRequest]
 
 
