@@ -14,6 +14,7 @@ from litestar.di import Provide
 from api.access_log import log_response
 from api.answer import answer
 from api.backend import Backend, SearchService
+from api.chat import chat
 from api.compress import compress
 from api.documents import delete_document, put_document, read_document
 from api.endpoint import SCOPE_KEY
@@ -30,7 +31,7 @@ from api.search import search, search_in_index
 from api.stages import encode, fuse, locate, retrieve
 
 ROUTES = (
-    *(search, search_in_index, answer),
+    *(search, search_in_index, answer, chat),
     *(encode, retrieve, fuse, locate, compress, generate),
     *(list_indexes, describe_index, read_document, put_document, delete_document),
     *(livez, readyz, info),

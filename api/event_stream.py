@@ -10,6 +10,9 @@ from typing import Any
 import msgspec
 
 MEDIA_TYPE = "text/event-stream"
+UNNAMED = "message"
+"""What an event without a name goes by."""
+
 PING = b": ping\n\n"
 PING_S = 15.0
 """A comment after this much silence: proxies close connections that say nothing."""
@@ -74,6 +77,8 @@ async def stream(
     last: Callable[[asyncio.Task[Any]], list[Event]],
     cancel: threading.Event,
     ping_s: float = PING_S,
+    *,
+    encode: Callable[[int, Event], bytes] = encoded,
 ) -> AsyncIterator[bytes]:
     """`first`, what the work puts, then `last(work)` once it is done, whose end is terminal.
 
@@ -84,7 +89,7 @@ async def stream(
     try:
         while event is not None:
             number += 1
-            yield encoded(number, event)
+            yield encode(number, event)
             while True:
                 try:
                     event = await queue.get(ping_s)
@@ -93,7 +98,7 @@ async def stream(
                     yield PING
         for event in last(work):
             number += 1
-            yield encoded(number, event)
+            yield encode(number, event)
     finally:
         cancel.set()
         work.add_done_callback(_looked_at)

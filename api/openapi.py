@@ -18,6 +18,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 
 from api.endpoint import OPT_KEY, Endpoint
 from api.event_stream import MEDIA_TYPE as EVENTS
+from api.event_stream import UNNAMED
 from api.names import INDEX_NAME
 from api.problem import MEDIA_TYPE, Problem
 from api.request_id import HEADER, WELL_FORMED
@@ -125,7 +126,7 @@ def _event(names: Sequence[str]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": fields | {"event": {"type": "string", "enum": list(names)}},
-        "required": ["id", "event", "data"],
+        "required": ["data"] if names == (UNNAMED,) else ["id", "event", "data"],
     }
 
 

@@ -16,6 +16,7 @@ import uvicorn
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.gate import Gate
 from api.limits import Limits
 from api.server import bind, config
 from indexes.analyzer import AnalyzerConfig
@@ -218,10 +219,10 @@ def _words(text: str) -> set[str]:
 class Live:
     """A server on loopback in a thread; `url` is where it listens."""
 
-    def __init__(self, service: object, limits: Limits) -> None:
+    def __init__(self, service: object, limits: Limits, gate: Gate | None = None) -> None:
         self.listener = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.server = uvicorn.Server(config(service, limits))
+        self.server = uvicorn.Server(config(service, limits, gate))
         self.thread = threading.Thread(
             target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True
         )
