@@ -5,11 +5,23 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from eval.commands import beir, compare, conflict, kilt, longctx, matrix, qa, qfs, report, rerank
+from eval.commands import (
+    beir,
+    code,
+    compare,
+    conflict,
+    kilt,
+    longctx,
+    matrix,
+    qa,
+    qfs,
+    report,
+    rerank,
+)
 
 HELP = "measure retrieval and answers, and compare runs"
 
-_SUBCOMMANDS = (beir, rerank, qa, qfs, conflict, kilt, longctx, compare, report, matrix)
+_SUBCOMMANDS = (beir, rerank, qa, qfs, conflict, code, kilt, longctx, compare, report, matrix)
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from rag.generate.loop import decode_report, generate
 from rag.generate.monitors.begun import begun_automaton
 from rag.generate.monitors.byte_monitor import ByteMonitor
 from rag.generate.monitors.python.program import PYTHON_MONITORS, python_monitors
-from rag.generate.monitors.together import Together
+from rag.generate.monitors.timed import TimedTogether
 from rag.generate.monitors.vocabulary import vocabulary_of
 from rag.stopwatch import Stopwatch
 
@@ -40,7 +40,10 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """What was written at the cursor, and how. `truncated`: not all before it was read."""
+    """What was written at the cursor, and how. `truncated`: not all before it was read.
+
+    In `timings_ms` the monitors' time is part of that of generating.
+    """
 
     text: str
     usage: Usage
@@ -110,7 +113,7 @@ def complete(
             masked=held.n_masked(n_tokens) if held else 0,
             suggestions=held.n_suggested(n_tokens) if held else 0,
         ),
-        timings_ms=watch.total(),
+        timings_ms=watch.total() | {"monitors": held.spent_ms if held else 0.0},
         truncated=len(prompt_ids) < len(token_ids),
     )
 
@@ -123,7 +126,7 @@ def _begun(before: str) -> str:
 
 def _held(
     model: LanguageModel, program: Program, before: str, begun: str, monitors: Sequence[str]
-) -> Together | None:
+) -> TimedTogether | None:
     """What the text is held to. The word that was begun comes first: it stands there already."""
     found: list[Constraint] = []
     if not begun and not monitors:
@@ -132,7 +135,7 @@ def _held(
     if begun:
         found.append(ByteMonitor(begun_automaton(begun), vocabulary))
     found += python_monitors(vocabulary, before, program.after, program.path, monitors)
-    return Together(found)
+    return TimedTogether(found)
 
 
 class _Told:

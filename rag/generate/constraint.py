@@ -79,12 +79,15 @@ class ConstraintTrack:
             self._keeps.append(self._intersection(len(self._keeps)))
         return self._keeps[n_tokens]
 
-    def settled(self, n_tokens: int, scores: torch.Tensor) -> torch.Tensor | None:
+    def settled(
+        self, n_tokens: int, scores: torch.Tensor, *, best_only: bool = False
+    ) -> torch.Tensor | None:
         """`keep` with every doubt settled for the model's `scores`, `[vocabulary]`.
 
         A doubtful token of a probability of `DOUBT_FLOOR` or more is legal when it is confirmed,
         one of less is not. The scores are a function of the prefix, so this is one too. Where that
-        leaves nothing, the doubts are dropped.
+        leaves nothing, the doubts are dropped. With `best_only` nothing is asked that cannot change
+        which token is the best: the best one is right, and others may be missing.
         """
         keep = self.keep(n_tokens)
         doubts = [found for _, _, found in self._doubts(n_tokens)]
@@ -95,8 +98,15 @@ class ConstraintTrack:
         scores = scores.cpu()
         masked = scores if keep is None else scores.masked_fill(~keep, -math.inf)
         likely = doubtful & (masked.softmax(-1) >= DOUBT_FLOOR)
-        for token_id in likely.nonzero()[:, 0].tolist():
+        asked = likely.nonzero()[:, 0]
+        if best_only:
+            asked = asked[scores[asked].argsort(descending=True, stable=True)]
+            best = scores.masked_fill(~legal, -math.inf).max()
+            asked = asked[scores[asked] >= best]
+        for token_id in asked.tolist():
             legal[token_id] = self._confirmed(n_tokens, token_id)
+            if best_only and legal[token_id]:
+                break
         return legal if bool(legal.any()) else keep
 
     def allows(self, token_id: int) -> bool:

@@ -94,6 +94,12 @@ class Sampler:
         return float(uniform) < probability
 
     @property
+    def takes_best(self) -> bool:
+        """Whether the best legal score is all that counts, whatever the others are."""
+        bent = self._steering.plausibility > 0 or self._decode.drafter == "rapid"
+        return self.greedy and not bent
+
+    @property
     def is_plain(self) -> bool:
         """Whether the best token of the bare logits is what is chosen."""
         steering = self._steering
@@ -114,8 +120,9 @@ class Rows:
 
     def scores(self, row: int) -> torch.Tensor:
         """Masked, plausible and tempered scores `[vocabulary]`, before top-p."""
-        keep = self._sampler.track.settled(self._n_generated + row, self._scores[row])
-        return self._sampler.shape(self._logits[row], self._scores[row], keep)
+        sampler, scores = self._sampler, self._scores[row]
+        keep = sampler.track.settled(self._n_generated + row, scores, best_only=sampler.takes_best)
+        return sampler.shape(self._logits[row], scores, keep)
 
     def token(self, row: int) -> int:
         """One token of the target's own distribution."""

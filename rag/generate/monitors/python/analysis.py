@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,15 +50,21 @@ class Analysis:
                 ]
         return self._signatures[text]
 
+    @cached_property
+    def _surroundings(self) -> tuple[Any, Any]:
+        """The interpreter, and the project where there is one: what can be imported."""
+        import jedi
+
+        project = jedi.Project(_root(self._path)) if self._path else None
+        return jedi.InterpreterEnvironment(), project
+
     def _ask(self, text: str, question: str) -> list[Any]:
         import jedi
 
         lines = text.split("\n")
+        environment, project = self._surroundings
         script = jedi.Script(
-            text + self._after,
-            path=self._path,
-            environment=jedi.InterpreterEnvironment(),
-            project=jedi.Project(_root(self._path)) if self._path else None,
+            text + self._after, path=self._path, environment=environment, project=project
         )
         try:
             found: list[Any] = getattr(script, question)(len(lines), len(lines[-1]))

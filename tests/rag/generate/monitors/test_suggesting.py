@@ -154,6 +154,42 @@ def test_doubts_are_settled_only_for_likely_tokens() -> None:
     assert 0 < DOUBT_FLOOR < 0.01
 
 
+@given(tokens_over(ALPHABET), st.integers(0, 10**6), st.sampled_from(["a", "ab", "b.a", "a."]))
+@settings(max_examples=60, deadline=None)
+def test_the_best_token_needs_fewer_answers(tokens, seed, before) -> None:
+    model = spelled_model([*tokens, *FUSED])
+    scores = torch.randn(model.vocabulary_size, generator=torch.Generator().manual_seed(seed))
+    best, n_asked = [], []
+    for best_only in (False, True):
+        monitor, asked = monitored(model, before)
+        track = ConstraintTrack([monitor], [0])
+        keep = track.settled(0, scores.round(), best_only=best_only)
+        assert keep is not None
+        best.append(int(scores.round().masked_fill(~keep, -torch.inf).argmax()))
+        n_asked.append(len(asked.asked))
+    assert best[0] == best[1]
+    assert n_asked[1] <= n_asked[0]
+
+
+def test_what_is_not_the_best_is_not_asked_about() -> None:
+    model = spelled_model([b"a", b".", b".ab", b".bb", b".b"], seed=1)
+    monitor, asked = monitored(model, "aa")
+    track = ConstraintTrack([monitor], [0])
+    scores = torch.tensor([3.0, 0.0, 1.0, 1.0, -20.0, 0.0])
+    assert track.settled(0, scores, best_only=True).tolist() == [True, True, *[False] * 3, True]
+    assert asked.asked == []
+    # ".b" is none, ".ab" is one, and ".bb" is not needed any more.
+    scores = torch.tensor([3.0, 0.0, 5.0, 4.0, 6.0, 0.0])
+    assert track.settled(0, scores, best_only=True).tolist() == [
+        True,
+        True,
+        True,
+        *[False] * 2,
+        True,
+    ]
+    assert asked.asked == ["aa."]
+
+
 def test_suggestions_are_asked_for_once_a_text() -> None:
     model = spelled_model([b"a", b".", b"b", b".a"], seed=2, sharpness=0.2)
     monitor, asked = monitored(model)

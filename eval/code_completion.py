@@ -1,0 +1,149 @@
+"""What monitors do for code: the identifier after a point, with them and without.
+
+Static analysis is warm: it was asked for every site's members before, to know which sites it knows.
+Greedy and without drafts, so that times compare monitors and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import mean
+
+import msgspec
+import numpy as np
+
+from eval.code_sites import Site
+from eval.significance import fisher_randomisation
+from indexes.errors import InvalidInput
+from rag.answer import Decode
+from rag.generate.completion import Completion, complete
+from rag.generate.language_model import LanguageModel
+from rag.generate.monitors.python.program import PYTHON_MONITORS
+from rag.progress import Progress
+
+_WORD = re.compile(r"\w*")
+
+
+class CodePlan(msgspec.Struct, frozen=True):
+    """What to measure."""
+
+    monitors: Sequence[str] = PYTHON_MONITORS
+    max_tokens: int = 24
+    prompt_tokens: int = 512
+
+
+class SiteAnswer(msgspec.Struct, frozen=True):
+    """One site written on. `decode_ms` is the time after the first token, of all other ones."""
+
+    id: str
+    monitored: bool
+    name: str
+    written: str
+    is_valid: bool
+    is_match: bool
+    n_tokens: int
+    n_masked: int
+    decode_ms: float
+    monitors_ms: float
+
+
+class CodeReport(msgspec.Struct, frozen=True):
+    """With and without monitors, over the same sites.
+
+    `valid`: the identifier is a member that static analysis knows, or the beginning of one where
+    the tokens ran out; `match`: it is the one that stood there; `reachable`: that one is known, so
+    this is the most that `match` can be with monitors. `p` is of Fisher's randomisation test of the matches. `token_ms` is without monitors,
+    `constrained_token_ms` what monitors take for each token that they bind, `overhead` all that
+    they take, as a share of the time of decoding the same number of tokens without them.
+    """
+
+    n: int
+    n_packages: int
+    reachable: float
+    valid: float
+    valid_monitored: float
+    match: float
+    match_monitored: float
+    p: float
+    token_ms: float
+    constrained_token_ms: float
+    overhead: float
+
+
+def complete_sites(
+    model: LanguageModel, sites: Sequence[Site], plan: CodePlan, progress: Progress
+) -> list[SiteAnswer]:
+    """Every site twice: free, then monitored. Raises as `rag.generate.completion.complete`."""
+    if not sites or not plan.monitors or plan.max_tokens < 2:
+        raise InvalidInput("one site and one monitor or more, and two tokens or more")
+    # What a first forward costs besides, one that is not counted pays.
+    _complete(model, sites[0], plan, monitored=True)
+    progress.start("completing", 2 * len(sites), "text")
+    answers = []
+    for site in sites:
+        for monitored in (False, True):
+            answers.append(_complete(model, site, plan, monitored=monitored))
+            progress.advance(1)
+    progress.finish()
+    return answers
+
+
+def code_report(sites: Sequence[Site], answers: Sequence[SiteAnswer]) -> CodeReport:
+    """The measures of them."""
+    free = [one for one in answers if not one.monitored]
+    held = [one for one in answers if one.monitored]
+    gains = np.array([a.is_match - b.is_match for a, b in zip(held, free, strict=True)], np.float64)
+    token_ms = _ratio(sum(one.decode_ms for one in free), sum(one.n_tokens - 1 for one in free))
+    monitors_ms = sum(one.monitors_ms for one in held)
+    return CodeReport(
+        n=len(sites),
+        n_packages=len({site.package for site in sites}),
+        reachable=mean(site.name in site.known for site in sites),
+        valid=mean(one.is_valid for one in free),
+        valid_monitored=mean(one.is_valid for one in held),
+        match=mean(one.is_match for one in free),
+        match_monitored=mean(one.is_match for one in held),
+        p=fisher_randomisation(gains),
+        token_ms=token_ms,
+        constrained_token_ms=_ratio(monitors_ms, sum(one.n_masked for one in held)),
+        overhead=_ratio(monitors_ms, token_ms * sum(one.n_tokens for one in held)),
+    )
+
+
+def _complete(model: LanguageModel, site: Site, plan: CodePlan, *, monitored: bool) -> SiteAnswer:
+    made = complete(
+        model,
+        site.program,
+        Decode(plan.max_tokens, drafter="none"),
+        monitors=plan.monitors if monitored else (),
+        prompt_tokens=plan.prompt_tokens,
+    )
+    found = _WORD.match(made.text)
+    written = found[0] if found else ""
+    return SiteAnswer(
+        id=site.id,
+        monitored=monitored,
+        name=site.name,
+        written=written,
+        is_valid=written in site.known or _is_begun(made, written, site.known),
+        is_match=written == site.name,
+        n_tokens=made.usage.completion_tokens,
+        n_masked=made.decode.masked,
+        decode_ms=_decode_ms(made),
+        monitors_ms=made.timings_ms["monitors"],
+    )
+
+
+def _is_begun(made: Completion, written: str, known: frozenset[str]) -> bool:
+    """Whether the tokens ran out within a member's name."""
+    was_cut = written == made.text != "" and made.decode.finish_reason == "length"
+    return was_cut and any(name.startswith(written) for name in known)
+
+
+def _decode_ms(made: Completion) -> float:
+    return made.timings_ms["generate"] - (made.decode.first_token_ms or 0.0)
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else 0.0
