@@ -21,6 +21,7 @@ from api.endpoint import SCOPE_KEY
 from api.gate import Gate
 from api.generate import generate
 from api.indexes import describe_index, list_indexes
+from api.jobs import cancel_job, order_build, read_job, tended
 from api.limits import Limits
 from api.openapi import openapi_document
 from api.operations import info, livez, readyz
@@ -29,28 +30,38 @@ from api.problem import to_response
 from api.request_id import add_request_id_header
 from api.search import search, search_in_index
 from api.stages import encode, fuse, locate, retrieve
+from rag.jobs.desk import Desk
 
 ROUTES = (
     *(search, search_in_index, answer, chat),
     *(encode, retrieve, fuse, locate, compress, generate),
     *(list_indexes, describe_index, read_document, put_document, delete_document),
+    *(order_build, read_job, cancel_job),
     *(livez, readyz, info),
 )
 
 
-def create_app(service: SearchService, limits: Limits, gate: Gate | None = None) -> Litestar:
-    """The app around a service that the caller owns and closes; without a gate all may pass.
+def create_app(
+    service: SearchService,
+    limits: Limits,
+    gate: Gate | None = None,
+    desk: Desk | None = None,
+) -> Litestar:
+    """The app around a service that the caller owns and closes.
+
+    Without a gate all may pass, without a desk there are no builds.
 
     The models are loaded in the background once the app starts: until then `/readyz` says 503,
     and a request that needs a model waits for it.
     """
-    backend = Backend(service, limits)
+    backend = Backend(service, limits, desk)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         warming = asyncio.create_task(backend.warm_up())
         try:
-            yield
+            async with tended(desk):
+                yield
         finally:
             await warming
             await backend.close()

@@ -21,6 +21,7 @@ from rag.answer import AnswerRequest, AnswerResponse
 from rag.compress.compression import CompressRequest, CompressResponse
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.information import IndexInfo, Information
+from rag.jobs.desk import Desk
 from rag.search import Hit, SearchRequest, SearchResponse
 from rag.staged import (
     Encoded,
@@ -112,8 +113,9 @@ class SearchService(Protocol):
 class Backend:
     """Owns the bounded thread pool in which requests compute, so that the event loop never does."""
 
-    def __init__(self, service: SearchService, limits: Limits) -> None:
+    def __init__(self, service: SearchService, limits: Limits, desk: Desk | None = None) -> None:
         self.service = service
+        self.desk = desk
         self.limits = limits
         self._threads = ThreadPoolExecutor(limits.max_concurrency, thread_name_prefix="compute")
         self._n_taken = 0

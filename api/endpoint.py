@@ -18,7 +18,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     `problems` are the statuses that answer with a problem; 500 is always among them. `events`
     are the server-sent events that the reply may consist of. `scope` is what a key must be good
-    for; None: no key is needed.
+    for; None: no key is needed. `status` is that of success. Headers, those of a request optional,
+    are given with the pattern of their value.
     """
 
     summary: str
@@ -30,6 +31,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     description: str = ""
     events: tuple[str, ...] = ()
     scope: Scope | None = "read"
+    status: int = 200
+    request_headers: dict[str, str] = {}
+    response_headers: dict[str, str] = {}
 
 
 BODY_PROBLEMS = (400, 404, 413, 415, 422, 429, 503, 504)

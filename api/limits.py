@@ -11,12 +11,14 @@ class Limits(msgspec.Struct, frozen=True):
     """Bounds of the service; published at `/v1/info`.
 
     Searches and answers run in `max_concurrency` threads; up to `max_queue` more wait their turn.
+    Of builds `max_pending_jobs` may be ordered and not yet ended.
     """
 
     max_body_bytes: int = 4 * 1024 * 1024
     max_json_depth: int = 64
     max_concurrency: int = 4
     max_queue: int = 64
+    max_pending_jobs: int = 32
 
 
 def limits_from(settings: Settings) -> Limits:

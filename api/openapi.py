@@ -19,6 +19,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from api.endpoint import OPT_KEY, Endpoint
 from api.event_stream import MEDIA_TYPE as EVENTS
 from api.event_stream import UNNAMED
+from api.jobs import JOB_ID
 from api.names import INDEX_NAME
 from api.problem import MEDIA_TYPE, Problem
 from api.request_id import HEADER, WELL_FORMED
@@ -90,8 +91,12 @@ def _operation(path: str, method: str, endpoint: Endpoint) -> dict[str, Any]:
         "operationId": "_".join([method, *re.findall(r"\w+", path)]),
         "summary": endpoint.summary,
         "tags": [endpoint.tag],
-        "parameters": [{"$ref": f"#/components/parameters/{HEADER}"}, *_path_parameters(path)],
-        "responses": {"200": _success(endpoint)}
+        "parameters": [
+            {"$ref": f"#/components/parameters/{HEADER}"},
+            *_path_parameters(path),
+            *_header_parameters(endpoint),
+        ],
+        "responses": {str(endpoint.status): _success(endpoint)}
         | {str(s): {"$ref": f"#/components/responses/{s}"} for s in _problems(endpoint)},
         "security": [] if endpoint.scope is None else [{KEY: [endpoint.scope]}],
     }
@@ -111,10 +116,21 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     ]
 
 
+def _header_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "schema": _pattern(pattern)}
+        for name, pattern in endpoint.request_headers.items()
+    ]
+
+
 def _success(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "description": inspect.cleandoc(endpoint.response.__doc__ or endpoint.summary),
-        "headers": _HEADERS,
+        "headers": _HEADERS
+        | {
+            name: {"required": True, "schema": _pattern(pattern)}
+            for name, pattern in endpoint.response_headers.items()
+        },
         "content": {"application/json": {"schema": _ref(endpoint.response)}}
         | ({EVENTS: {"schema": _event(endpoint.events)}} if endpoint.events else {}),
     }
@@ -147,16 +163,15 @@ def _problem(status: int) -> dict[str, Any]:
     }
 
 
-_PATH_SCHEMAS = {
-    "name": {"type": "string", "pattern": f"^{INDEX_NAME.pattern}$"},
-    "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS},
-}
 _HEADERS = {HEADER: {"$ref": f"#/components/headers/{HEADER}"}}
 
 
 def _request_id(description: str) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": f"^{WELL_FORMED.pattern}$"}
-    return {"description": description, "schema": schema}
+    return {"description": description, "schema": _pattern(WELL_FORMED.pattern)}
+
+
+def _pattern(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern}$"}
 
 
 def _ref(shape: Any) -> dict[str, Any]:
@@ -169,3 +184,10 @@ def _tidy(schema: dict[str, Any]) -> dict[str, Any]:
     if "description" not in schema:
         return schema
     return schema | {"description": inspect.cleandoc(schema["description"])}
+
+
+_PATH_SCHEMAS = {
+    "name": _pattern(INDEX_NAME.pattern),
+    "job": _pattern(JOB_ID.pattern),
+    "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS},
+}

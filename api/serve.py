@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rag.config import Settings
 
 HELP = "serve search and answers over HTTP"
-FLAGS = ("host", "port", "max_body_bytes", "max_concurrency", "max_queue", "require_keys")
+FLAGS = ("host", "port", "max_body_bytes", "max_concurrency", "max_queue", "require_keys", "inputs")
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -35,6 +35,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         default=None,
         help="ask for a key even before the first was made (see rag keys)",
     )
+    parser.add_argument(
+        "--inputs", metavar="DIR", help="folder whose files and folders builds may read by name"
+    )
     parser.set_defaults(run=run)
 
 
@@ -48,6 +51,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     from api.limits import limits_from
     from api.server import bind, serve
     from rag.config import load_settings
+    from rag.jobs.desk import Desk
     from rag.service import Service
 
     given = {name: value for name in FLAGS if (value := getattr(args, name)) is not None}
@@ -62,7 +66,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     service = Service(settings)
     try:
         gate = Gate(settings.root, required=settings.require_keys)
-        serve(service, listener, limits_from(settings), gate)
+        serve(service, listener, limits_from(settings), gate, Desk(settings))
     finally:
         service.close()
     return 0

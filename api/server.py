@@ -12,6 +12,7 @@ from api.backend import SearchService
 from api.gate import Gate
 from api.limits import Limits
 from indexes.errors import UsageError
+from rag.jobs.desk import Desk
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +39,22 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    service: SearchService, listener: socket.socket, limits: Limits, gate: Gate | None = None
+    service: SearchService,
+    listener: socket.socket,
+    limits: Limits,
+    gate: Gate | None = None,
+    desk: Desk | None = None,
 ) -> None:
     """Serve on a bound socket; return after a graceful stop by SIGINT or SIGTERM."""
-    AnnouncingServer(config(service, limits, gate)).run(sockets=[listener])
+    AnnouncingServer(config(service, limits, gate, desk)).run(sockets=[listener])
 
 
-def config(service: SearchService, limits: Limits, gate: Gate | None = None) -> uvicorn.Config:
+def config(
+    service: SearchService, limits: Limits, gate: Gate | None = None, desk: Desk | None = None
+) -> uvicorn.Config:
     """The server's settings: our own log lines, no banner, a bounded wait at the end."""
     return uvicorn.Config(
-        create_app(service, limits, gate),
+        create_app(service, limits, gate, desk),
         lifespan="on",
         ws="none",
         access_log=False,

@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
     The server reads `host`, `port` and what begins with `max_`; with `require_keys` it asks for a
-    key even before the first was made.
+    key even before the first was made. Builds over REST may read what is in `inputs`.
     """
 
     root: Path = msgspec.field(default_factory=_default_root)
@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
     max_queue: Annotated[int, Meta(ge=0, le=100_000)] = 64
     require_keys: bool = False
+    inputs: Path | None = None
 
 
 FIELDS = tuple(field.name for field in msgspec.structs.fields(Settings))
@@ -69,7 +70,10 @@ def load_settings(
     merged |= _checked({k: v for k, v in flags.items() if v is not None}, "flags", strict=False)
     settings = Settings(**merged)
     return msgspec.structs.replace(
-        settings, root=settings.root.expanduser(), cache=settings.cache.expanduser()
+        settings,
+        root=settings.root.expanduser(),
+        cache=settings.cache.expanduser(),
+        inputs=None if settings.inputs is None else settings.inputs.expanduser(),
     )
 
 

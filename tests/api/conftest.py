@@ -32,6 +32,7 @@ from rag.config import Settings
 from rag.generate.generator import Generator
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.information import IndexInfo, Information
+from rag.jobs.desk import Desk
 from rag.progress import Silent
 from rag.retrievers.retriever import parse_specs
 from rag.search import Hit, SearchRequest, SearchResponse, StageScore
@@ -219,10 +220,16 @@ def _words(text: str) -> set[str]:
 class Live:
     """A server on loopback in a thread; `url` is where it listens."""
 
-    def __init__(self, service: object, limits: Limits, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        service: object,
+        limits: Limits,
+        gate: Gate | None = None,
+        desk: Desk | None = None,
+    ) -> None:
         self.listener = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.server = uvicorn.Server(config(service, limits, gate))
+        self.server = uvicorn.Server(config(service, limits, gate, desk))
         self.thread = threading.Thread(
             target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True
         )

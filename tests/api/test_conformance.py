@@ -5,12 +5,16 @@ sent once more to an index that exists.
 """
 
 import hypothesis
+import msgspec
 import pytest
 import schemathesis
 import schemathesis.specs.openapi.schemas  # not beside a server thread: 3.11 may fail
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
+
+from rag.config import Settings
+from rag.jobs.desk import Desk
 
 # Negative cases nest deeply: hypothesis warns of the size of the strategy's name.
 pytestmark = pytest.mark.filterwarnings(
@@ -20,8 +24,14 @@ MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 
 
 @pytest.fixture(scope="module")
-def api(few_documents, limits, live_server):
-    with live_server(few_documents(), limits) as live:
+def api(few_documents, limits, live_server, tmp_path_factory):
+    class Idle(Desk):
+        def tend(self):
+            """Nobody builds what was ordered."""
+
+    desk = Idle(Settings(root=tmp_path_factory.mktemp("jobs")))
+    limits = msgspec.structs.replace(limits, max_pending_jobs=10)
+    with live_server(few_documents(), limits, desk=desk) as live:
         yield schemathesis.openapi.from_url(f"{live.url}/schema/openapi.json")
 
 
