@@ -38,7 +38,7 @@ _CHAT_MARKER = regex.compile(
     regex.IGNORECASE,
 )
 _ANGLE_BARS = regex.compile(r"[<|>]{2,}+")
-_BRACKETED_NUMBER = regex.compile(r"[\[［【]\s*(\d{1,4})\s*[\]］】]")
+_BRACKETED_NUMBER = regex.compile(r"[\[［【]\s*(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*+)\s*[\]］】]")
 _SPACE = regex.compile(r"\s+")
 
 

@@ -49,13 +49,14 @@ SPECIAL = frozenset({"<|im_start|>", "<|im_end|>", "<repo_name>"})
 @example("</evidence\n0>")
 @example("</evidence <s>x>")
 @example("</<s>evidence x>")
+@example("[1, 2]［ 3；4 ］[5;6][7–8]")
 def test_clean_text_is_plain(text: str) -> None:
     clean = clean_text(text, SPECIAL)
     assert not any(special in clean for special in SPECIAL)
     assert "<|" not in clean
     assert "|>" not in clean
     assert not regex.search(r"[\p{Cc}\p{Cf}\p{Cs}]", clean)
-    assert not regex.search(r"\[\s*\d{1,4}\s*\]", clean)
+    assert not regex.search(r"[\[［【]\s*\d{1,4}\s*([,;–-]\s*\d{1,4}\s*)*[\]］】]", clean)
     assert not regex.search(r"(?i)</?evidence\b", clean)
     assert clean_text(clean, SPECIAL) == clean
 
