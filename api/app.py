@@ -12,6 +12,7 @@ from litestar import Litestar, Response, route
 from litestar.di import Provide
 
 from api.access_log import log_response
+from api.aliases import delete_alias, put_alias
 from api.answer import answer
 from api.backend import Backend, SearchService
 from api.chat import chat
@@ -36,7 +37,7 @@ ROUTES = (
     *(search, search_in_index, answer, chat),
     *(encode, retrieve, fuse, locate, compress, generate),
     *(list_indexes, describe_index, read_document, put_document, delete_document),
-    *(order_build, read_job, cancel_job),
+    *(put_alias, delete_alias, order_build, read_job, cancel_job),
     *(livez, readyz, info),
 )
 

@@ -97,6 +97,15 @@ class SearchService(Protocol):
     def index_names(self) -> list[str]:
         """Names of the indexes that can be searched, sorted."""
 
+    def aliases(self) -> dict[str, str]:
+        """Alias → index."""
+
+    def set_alias(self, alias: str, index: str | None) -> None:
+        """Point an alias at an index, or remove it with None.
+
+        Raises `UsageError` for a name that an index has, `IndexNotFound`.
+        """
+
     def index_info(self, name: str) -> IndexInfo:
         """Facts about one index. Raises `IndexNotFound`."""
 

@@ -17,10 +17,11 @@ from rag.information import IndexInfo
 
 
 class IndexList(msgspec.Struct, frozen=True):
-    """Names of the indexes, sorted."""
+    """Names of the indexes, sorted, and the aliases that point at them."""
 
     request_id: str
     indexes: list[str]
+    aliases: dict[str, str] = {}
 
 
 class IndexDescription(msgspec.Struct, frozen=True):
@@ -39,7 +40,8 @@ class IndexDescription(msgspec.Struct, frozen=True):
 async def list_indexes(request: Request[Any, Any, Any], backend: InjectedBackend) -> IndexList:
     """Names of all indexes under the root."""
     names = await asyncio.to_thread(backend.service.index_names)
-    return IndexList(request_id_of(request.scope), names)
+    aliases = await asyncio.to_thread(backend.service.aliases)
+    return IndexList(request_id_of(request.scope), names, aliases)
 
 
 @route(

@@ -12,7 +12,7 @@ import msgspec
 
 from indexes.document import Document
 from indexes.errors import UsageError
-from indexes.library import index_folder, index_names, resolve_alias
+from indexes.library import index_folder, index_names, read_aliases, resolve_alias, set_alias
 from indexes.manifest import MANIFEST, Manifest
 from indexes.snapshot import Snapshot
 from rag import stages
@@ -266,6 +266,15 @@ class Service:
     def index_names(self) -> list[str]:
         """Names of the indexes under the root."""
         return index_names(self.settings.root)
+
+    def aliases(self) -> dict[str, str]:
+        """Alias → index."""
+        return read_aliases(self.settings.root)
+
+    def set_alias(self, alias: str, index: str | None) -> None:
+        """Point an alias at an index, or remove it with None. See `indexes.library`."""
+        with self._writing:
+            set_alias(self.settings.root, alias, index)
 
     def index_info(self, name: str) -> IndexInfo:
         """Facts about one index."""

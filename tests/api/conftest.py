@@ -187,6 +187,12 @@ class FewDocuments:
     def index_names(self) -> list[str]:
         return ["few"]
 
+    def aliases(self) -> dict[str, str]:
+        return {}
+
+    def set_alias(self, alias: str, index: str | None) -> None:
+        self.index_info(index or alias)
+
     def index_info(self, name: str) -> IndexInfo:
         if name != "few":
             raise IndexNotFound(f"no index is called {name!r}")
