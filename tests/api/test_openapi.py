@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ from litestar.routes import HTTPRoute
 
 from api.app import create_app
 from api.body import decode
+from api.describe import described
 from api.endpoint import OPT_KEY
 from api.openapi import openapi_document
 
@@ -91,3 +93,9 @@ def test_the_same_routes_give_the_same_bytes(service, limits):
         for _ in range(2)
     )
     assert one == other
+
+
+def test_the_committed_document_is_the_generated_one():
+    committed = Path(__file__).parents[2] / "openapi.json"
+    told = "run: python -m api.describe > openapi.json"
+    assert committed.read_bytes() == described(), told
