@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from spelled_toys import spelled_model
 
 from rag.answer import Decode
+from rag.generate.constraint import ConstraintTrack
 from rag.generate.distribution import Steering
 from rag.generate.loop import generate
 from rag.generate.monitors.python.analysis import Analysis
@@ -266,6 +269,33 @@ def test_no_token_steps_over_the_monitors() -> None:
     assert all(held)
     # Negative control: free, the same models write members that do not exist.
     assert free.count(False) > 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 5)), min_size=4, max_size=10))
+@settings(max_examples=8, deadline=None)
+def test_after_any_rollbacks_masks_are_those_of_a_replay(steps: list[tuple[int, int]]) -> None:
+    model = spelled_model(WORDS)
+    scores = torch.zeros(model.vocabulary_size)
+
+    def fresh() -> ConstraintTrack:
+        return ConstraintTrack(python_monitors(vocabulary_of(model), PROGRAM + "y = builder"), [0])
+
+    track, kept = fresh(), list[int]()
+    for choice, n_back in steps:
+        keep = track.settled(track.n_tokens, scores)
+        legal = range(model.vocabulary_size) if keep is None else keep.nonzero()[:, 0].tolist()
+        kept.append(legal[choice % len(legal)])
+        track.push(kept[-1])
+        if n_back < 3:
+            kept = kept[: max(0, len(kept) - n_back)]
+            track.truncate(len(kept))
+    replay = fresh()
+    for token in kept:
+        replay.push(token)
+    for position in range(len(kept) + 1):
+        ours, theirs = track.settled(position, scores), replay.settled(position, scores)
+        assert (ours is None) == (theirs is None)
+        assert ours is None or torch.equal(ours, theirs)
 
 
 def test_questions_are_asked_once_and_from_any_thread() -> None:
