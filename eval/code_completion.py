@@ -54,8 +54,9 @@ class CodeReport(msgspec.Struct, frozen=True):
     `valid`: the identifier is a member that static analysis knows, or the beginning of one where
     the tokens ran out; `match`: it is the one that stood there; `reachable`: that one is known, so
     this is the most that `match` can be with monitors. `p` is of Fisher's randomisation test of the
-    matches. `token_ms` is without monitors, `constrained_token_ms` what monitors take for each token that they bind, `overhead` all that
-    they take, as a share of the time of decoding the same number of tokens without them.
+    matches. `token_ms` is without monitors, `constrained_token_ms` what monitors take for each
+    token that they bind, `overhead` all that they take, as a share of the time of decoding the same
+    number of tokens without them.
     """
 
     n: int
