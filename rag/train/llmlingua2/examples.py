@@ -13,6 +13,8 @@ from rag.compress.words import Span
 from rag.config import Settings
 from rag.progress import Progress
 from rag.train.candidates import Candidates, MiningConfig, mine
+from rag.train.llmlingua2.distilled import Distilled, read_distilled
+from rag.train.llmlingua2.example import Example
 from rag.train.llmlingua2.labels import (
     answer_places,
     answering_sentences,
@@ -23,14 +25,6 @@ from rag.train.llmlingua2.meetings import Meetings, read_meetings
 from rag.train.llmlingua2.recipe import ExampleConfig, LlmLingua2Recipe
 from rag.train.order import MixedOrder
 from rag.train.pairs import Pairs, avoided, held_out, read_pairs
-
-
-class Example(msgspec.Struct, frozen=True):
-    """A text, the question it is read for ("" for none), and the stretches worth preserving."""
-
-    question: str
-    text: str
-    preserve: list[Span]
 
 
 class HeldOut(msgspec.Struct, frozen=True):
@@ -133,6 +127,20 @@ class MeetingSet:
         ]
 
 
+class DistilledSet:
+    """A teacher's compressions, each text an example without a question."""
+
+    def __init__(self, distilled: Distilled) -> None:
+        self.name, self.weight = distilled.source.name, distilled.source.weight
+        self.sha256 = distilled.sha256
+        self._examples = distilled.examples
+        self.numbers = list(range(len(distilled.examples)))
+
+    def examples(self, number: int, generator: np.random.Generator) -> list[Example]:  # noqa: ARG002
+        """One example: its text has no other."""
+        return [self._examples[number]]
+
+
 class Examples(NamedTuple):
     """All sets of a recipe and what is held out of them."""
 
@@ -174,6 +182,10 @@ def read_examples(
         meetings = MeetingSet(read_meetings(data, meeting_source), config)
         progress.note(f"{meeting_source.name}: {len(meetings.numbers)} questions")
         sets.append(meetings)
+    for distilled_source in recipe.distilled:
+        distilled = read_distilled(data, distilled_source)
+        progress.note(f"{distilled.source.name}: {len(distilled.examples)} pairs kept")
+        sets.append(DistilledSet(distilled))
     return Examples(sets, held)
 
 

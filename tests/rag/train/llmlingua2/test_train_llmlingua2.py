@@ -17,7 +17,8 @@ from rag.compress.words import Span
 from rag.config import Settings
 from rag.models.resolver import resolve
 from rag.progress import Silent
-from rag.train.llmlingua2.examples import Example, Examples, read_examples
+from rag.train.llmlingua2.example import Example
+from rag.train.llmlingua2.examples import Examples, read_examples
 from rag.train.llmlingua2.meetings import read_meetings
 from rag.train.llmlingua2.network import IGNORED, PreserveNetwork
 from rag.train.llmlingua2.recipe import LlmLingua2Recipe, MeetingSource
