@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -62,17 +62,40 @@ def ask_all(
     service: Service, requests: Mapping[str, AnswerRequest], progress: Progress
 ) -> Answered:
     """Answer every request. Raises what `Service.answer` raises."""
+    return ask_each_way(service, {"": requests}, progress)[""]
+
+
+def ask_each_way(
+    service: Service,
+    requests: Mapping[str, Mapping[str, AnswerRequest]],
+    progress: Progress,
+    choose: Callable[[str], None] = lambda _: None,
+) -> dict[str, Answered]:
+    """Answer the same questions in several ways, `requests[way][question]`.
+
+    A question is answered in all ways before the next one, each time beginning with another, so
+    that what else the machine does weighs on all alike. `choose` is told which way is next.
+    """
     began = time.perf_counter()
     progress.note("loading the language model")
     service.generator()
     cold_start_ms = 0.0
-    responses: dict[str, AnswerResponse] = {}
-    progress.start("answering", len(requests), "question")
-    for key, request in requests.items():
-        responses[key] = service.answer(request)
-        cold_start_ms = cold_start_ms or (time.perf_counter() - began) * 1000
+    ways = list(requests)
+    responses: dict[str, dict[str, AnswerResponse]] = {way: {} for way in ways}
+    questions = list(requests[ways[0]])
+    progress.start("answering", len(questions), "question")
+    for number, key in enumerate(questions):
+        turn = number % len(ways)
+        for way in (*ways[turn:], *ways[:turn]):
+            choose(way)
+            responses[way][key] = service.answer(requests[way][key])
+            cold_start_ms = cold_start_ms or (time.perf_counter() - began) * 1000
         progress.advance(1)
     progress.finish()
+    return {way: _answered(found, cold_start_ms) for way, found in responses.items()}
+
+
+def _answered(responses: dict[str, AnswerResponse], cold_start_ms: float) -> Answered:
     timings = [response.timings_ms for response in responses.values()]
     return Answered(responses, cold_start_ms, by_stage(timings[1:] or timings))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,17 @@ from eval.commands.flags import (
     add_index_flags,
     add_sample_flag,
     add_search_flags,
-    answer_plan,
+    answer_plans,
     index_plan,
     wants_build,
 )
+from eval.commands.ways import answer_each_way, show_each_way
 
 if TYPE_CHECKING:
+    from eval.ask import Answered, AnswerPlan
     from eval.record import RunRecord
     from rag.config import Settings
+    from rag.service import Service
 
 HELP = "answers and citations over SQuAD, QED, MRQA files or a BEIR folder with answers"
 
@@ -43,41 +47,33 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from eval.answer_record import store_answers
-    from eval.compressors import compressing_service
     from eval.corpus_index import default_name, ensure_index
-    from eval.qa import evaluate_qa
+    from eval.qa import measure_qa, qa_requests
     from eval.question_files import read_questions
     from eval.record import DatasetFacts
     from eval.sampling import sample
     from rag.cli.output import TerminalProgress
 
-    plan = answer_plan(args)
+    answer_plans(args)  # What is wrong with them shows before an index is built.
     data = read_questions(args.data, args.split)
     questions = sample(data.questions, args.limit_questions, args.seed)
-    progress = TerminalProgress()
     index = args.index
     if wants_build(args):
         build = index_plan(args)
         index = index or default_name(data.name, str(args.data.resolve()), build)
-        ensure_index(index, data.corpus, build, settings, progress)
-    service = compressing_service(settings, plan, index)
-    try:
-        facts = DatasetFacts(data.name, data.split)
-        rows, record = evaluate_qa(
-            service, index, facts, questions, plan, progress, name=run_name(args, index)
-        )
-    finally:
-        service.close()
-    show_answers(args, store_answers(args.out, rows, record) if args.out else record)
+        ensure_index(index, data.corpus, build, settings, TerminalProgress())
+    facts = DatasetFacts(data.name, data.split)
+
+    def measure(
+        service: Service, plan: AnswerPlan, answered: Answered, name: str
+    ) -> tuple[Sequence[Any], RunRecord]:
+        return measure_qa(service, index, facts, questions, plan, answered, name=name)
+
+    records = answer_each_way(
+        args, settings, index, lambda plan: qa_requests(index, questions, plan), measure
+    )
+    show_each_way(args, records)
     return 0
-
-
-def run_name(args: argparse.Namespace, index: str) -> str:
-    """The record's name: that of the file it will lie beside, else the index'."""
-    from eval.record import RECORD_ENDING, record_path
-
-    return record_path(args.out).name.removesuffix(RECORD_ENDING) if args.out else index
 
 
 def show_answers(args: argparse.Namespace, record: RunRecord) -> None:
