@@ -107,7 +107,7 @@ def answer_plans(args: argparse.Namespace) -> dict[str, AnswerPlan]:
     plain = AnswerPlan(search, decode, args.min_evidence)
     plans: dict[str, AnswerPlan] = {}
     for rate in _rates(args.compress):
-        for how in _ways(args.compress_by):
+        for how in compressor_names(args.compress_by):
             if rate is None:
                 plans["none"] = plain
                 continue
@@ -129,7 +129,8 @@ def _rates(given: str | None) -> list[float | None]:
     return [None if rate == 1 else rate for rate in rates]
 
 
-def _ways(given: str) -> list[str]:
+def compressor_names(given: str) -> list[str]:
+    """A list of `COMPRESSORS`. Raises `UsageError` for anything else."""
     ways = given.split(",")
     for how in ways:
         if how not in COMPRESSORS:

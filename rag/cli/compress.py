@@ -39,6 +39,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--force", action="append", default=[], metavar="TOKEN", help="always kept; repeatable"
     )
     parser.add_argument("--keep-digits", action="store_true", help="keep words with a digit")
+    parser.add_argument(
+        "--keep-citations", action="store_true", help="keep numbers in square brackets"
+    )
     parser.add_argument("--keep-code", action="store_true", help="keep what is in backquotes")
     parser.add_argument(
         "--drop-consecutive", action="store_true", help="no forced token twice in a row"
@@ -66,6 +69,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         word_score=args.word_score,
         force_tokens=[token.replace("\\n", "\n") for token in args.force],
         keep_digits=args.keep_digits,
+        keep_citations=args.keep_citations,
         keep_code=args.keep_code,
         drop_consecutive=args.drop_consecutive,
         explain=args.explain,

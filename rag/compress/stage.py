@@ -39,10 +39,14 @@ def shorten(
     evidence: Sequence[Hit],
     options: Compression,
     tokenizer: TokenCounter,
+    located: Sequence[tuple[int, Span]] = (),
 ) -> Shown:
-    """The evidence for the prompt; citations go on to be made from the evidence itself."""
+    """The evidence for the prompt; citations go on to be made from the evidence itself.
+
+    `located` are places (number of the hit, span of its text) known to answer: they are kept.
+    """
     passages = [Passage(hit.text, hit.id, hit.title, hit.score) for hit in evidence]
-    found = compressor.compress(passages, question, options, tokenizer)
+    found = compressor.compress(passages, question, options, tokenizer, located)
     hits = [
         msgspec.structs.replace(hit, text=kept.text.text)
         for hit, kept in zip(evidence, found.texts, strict=True)

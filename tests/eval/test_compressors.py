@@ -42,7 +42,7 @@ def test_what_is_asked_for_is_what_is_done_and_recorded(tmp_path):
         recorded = answer_config(plan, Settings())["compress"]
         assert (recorded["by"], recorded["rate"]) == (how, 0.3)
     assert answer_config(AnswerPlan(), Settings())["compress"] is None
-    settings = Settings(root=tmp_path, cache=tmp_path)
+    settings = Settings(root=tmp_path, cache=tmp_path, compressor="none")
     plan = AnswerPlan(compress=compression(0.5, "random"), compress_by="random")
     service = compressing_service(settings, {"none": AnswerPlan(), "random@0.5": plan}, "i")
     service.choose("random@0.5")

@@ -39,8 +39,10 @@ class ExampleSet(Protocol):
     """One set of a recipe; `numbers` are the questions that may be trained on."""
 
     name: str
+    origin: str
     weight: float
     numbers: list[int]
+    n_texts: int
     sha256: str
 
     def examples(self, number: int, generator: np.random.Generator) -> list[Example]:
@@ -54,6 +56,7 @@ class QuestionSet:
         self, pairs: Pairs, found: Candidates, config: ExampleConfig, numbers: Sequence[int]
     ) -> None:
         self.name, self.weight = pairs.source.name, pairs.source.weight
+        self.origin, self.n_texts = pairs.source.folder, len(pairs.documents)
         self.sha256 = pairs.sha256
         self.pairs, self._found, self._config = pairs, found, config
         self._asked: dict[int, list[int]] = {}
@@ -109,6 +112,7 @@ class MeetingSet:
 
     def __init__(self, meetings: Meetings, config: ExampleConfig) -> None:
         self.name, self.weight = meetings.source.name, meetings.source.weight
+        self.origin, self.n_texts = meetings.source.file, len(meetings.stretches)
         self.sha256 = meetings.sha256
         self._meetings, self._config = meetings, config
         self.numbers = list(range(len(meetings.questions)))
@@ -132,6 +136,7 @@ class DistilledSet:
 
     def __init__(self, distilled: Distilled) -> None:
         self.name, self.weight = distilled.source.name, distilled.source.weight
+        self.origin, self.n_texts = distilled.source.file, len(distilled.examples)
         self.sha256 = distilled.sha256
         self._examples = distilled.examples
         self.numbers = list(range(len(distilled.examples)))

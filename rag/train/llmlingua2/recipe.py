@@ -76,7 +76,9 @@ class LlmLingua2Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low_rank: LowRankConfig | None = None
 
     def __post_init__(self) -> None:
-        names = [one.name for one in (*self.data, *self.meetings, *self.distilled)]
+        names = [one.name for one in self.data]
+        names += [one.name for one in self.meetings]
+        names += [one.name for one in self.distilled]
         if not names:
             raise ValueError("data, meetings, distilled: give at least one set")
         if len(set(names)) != len(names):

@@ -88,6 +88,7 @@ OPTIONS = st.builds(
     words=st.booleans(),
     force_tokens=st.lists(st.sampled_from([".", "\n", "a", "'"]), max_size=2),
     keep_digits=st.booleans(),
+    keep_citations=st.booleans(),
     keep_code=st.booleans(),
     drop_consecutive=st.booleans(),
     min_tokens=st.integers(0, 6),
