@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +15,9 @@ from rag.answer import AnswerRequest, AnswerResponse, Decode
 from rag.compress.compression import Compression
 from rag.progress import Progress
 from rag.service import Service
+
+if TYPE_CHECKING:
+    from eval.journal import Journal
 
 
 class AnswerPlan(msgspec.Struct, frozen=True):
@@ -33,7 +37,7 @@ class Answered(msgspec.Struct, frozen=True):
     """The responses by question, in the order asked.
 
     `cold_start_ms` is loading the model and the first answer, in a process that may have its
-    libraries loaded; the first answer is not in `latency`, unless it is the only one.
+    libraries loaded; a process' first answer is not in `latency`, unless there are no others.
     """
 
     responses: dict[str, AnswerResponse]
@@ -59,22 +63,58 @@ def answer_request(
 
 
 def ask_all(
-    service: Service, requests: Mapping[str, AnswerRequest], progress: Progress
+    service: Service,
+    requests: Mapping[str, AnswerRequest],
+    progress: Progress,
+    journal: Journal | None = None,
 ) -> Answered:
-    """Answer every request. Raises what `Service.answer` raises."""
+    """Answer every request, those that the journal has no answer to by asking, and keep them there.
+
+    Raises what `Service.answer` raises.
+    """
+    found = {} if journal is None else {key: journal.find(one) for key, one in requests.items()}
+    kept = {key: entry for key, entry in found.items() if entry is not None}
+    responses = {key: entry.response for key, entry in kept.items()}
+    cold_ms = {key: e.cold_start_ms for key, e in kept.items() if e.cold_start_ms is not None}
+    left = {key: request for key, request in requests.items() if key not in kept}
+    if kept:
+        progress.note(f"{len(kept)} answers are there already")
+    if left:
+        asked, first_ms = _ask(service, left, progress, journal)
+        responses |= asked
+        cold_ms[next(iter(left))] = first_ms
+    timings = {key: response.timings_ms for key, response in responses.items()}
+    warm = [timing for key, timing in timings.items() if key not in cold_ms]
+    return Answered(
+        {key: responses[key] for key in requests},
+        next(iter(cold_ms.values()), 0.0),
+        by_stage(warm or timings.values()),
+    )
+
+
+def _ask(
+    service: Service,
+    requests: Mapping[str, AnswerRequest],
+    progress: Progress,
+    journal: Journal | None,
+) -> tuple[dict[str, AnswerResponse], float]:
+    """The responses, and milliseconds to load the model and answer the first request."""
     began = time.perf_counter()
     progress.note("loading the language model")
     service.generator()
-    cold_start_ms = 0.0
+    first_ms = None
     responses: dict[str, AnswerResponse] = {}
     progress.start("answering", len(requests), "question")
     for key, request in requests.items():
         responses[key] = service.answer(request)
-        cold_start_ms = cold_start_ms or (time.perf_counter() - began) * 1000
+        cold_ms = None
+        if first_ms is None:
+            cold_ms = first_ms = (time.perf_counter() - began) * 1000
+        if journal is not None:
+            journal.add(request, responses[key], cold_ms)
         progress.advance(1)
     progress.finish()
-    timings = [response.timings_ms for response in responses.values()]
-    return Answered(responses, cold_start_ms, by_stage(timings[1:] or timings))
+    return responses, first_ms or 0.0
 
 
 def token_counts(responses: Mapping[str, AnswerResponse]) -> dict[str, int]:

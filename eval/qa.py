@@ -9,6 +9,7 @@ import msgspec
 from eval.answer_record import answer_record
 from eval.ask import AnswerPlan, answer_request, ask_all
 from eval.configuration import digest_of
+from eval.journal import Journal
 from eval.qa_measures import Outcome, measure
 from eval.question_set import Question
 from eval.record import DatasetFacts, RunRecord
@@ -46,6 +47,7 @@ def evaluate_qa(
     progress: Progress,
     *,
     name: str,
+    journal: Journal | None = None,
 ) -> tuple[list[AnswerRow], RunRecord]:
     """Answer and measure as `eval.qa_measures` defines it.
 
@@ -54,7 +56,7 @@ def evaluate_qa(
     """
     known = frozenset(service.snapshot(index).live_ids())
     requests = {q.id: answer_request(index, q.text, plan) for q in questions}
-    answered = ask_all(service, requests, progress)
+    answered = ask_all(service, requests, progress, journal)
     rows = [row_of(question, answered.responses[question.id], known) for question in questions]
     asked = [[q.id, q.text, q.answers, sorted(q.relevant)] for q in questions]
     record = answer_record(

@@ -17,6 +17,7 @@ from eval.ask import AnswerPlan, answer_request, ask_all
 from eval.configuration import digest_of
 from eval.corpus_index import Corpus
 from eval.faithfulness import faithfulness
+from eval.journal import Journal
 from eval.qfs_files import Summary, SummarySet
 from eval.record import DatasetFacts, RunRecord
 from eval.rouge import rouge
@@ -54,6 +55,7 @@ def evaluate_qfs(
     progress: Progress,
     *,
     name: str,
+    journal: Journal | None = None,
 ) -> tuple[list[SummaryRow], RunRecord]:
     """Summarise and measure: ROUGE F, best over the references, and `eval.faithfulness`.
 
@@ -64,7 +66,7 @@ def evaluate_qfs(
     requests = {
         one.id: answer_request(index, one.query, plan, _only(one.source)) for one in summaries
     }
-    answered = ask_all(service, requests, progress)
+    answered = ask_all(service, requests, progress, journal)
     rows = []
     for one in summaries:
         response = answered.responses[one.id]

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.commands.answers import run_answers
 from eval.commands.flags import (
     add_answer_flags,
     add_index_flags,
@@ -14,10 +15,13 @@ from eval.commands.flags import (
     answer_plan,
     index_plan,
 )
-from eval.commands.qa import run_name, show_answers
 
 if TYPE_CHECKING:
+    from eval.journal import Journal
+    from eval.qfs import SummaryRow
+    from eval.record import RunRecord
     from rag.config import Settings
+    from rag.service import Service
 
 HELP = "query-focused summaries over QMSum, SQuALITY or DebatePedia files"
 
@@ -35,8 +39,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from eval.answer_record import store_answers
-    from eval.compressors import compressing_service
     from eval.corpus_index import default_name, ensure_index
     from eval.qfs import evaluate_qfs, passages_corpus
     from eval.qfs_files import read_summaries
@@ -50,12 +52,12 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     build = index_plan(args)
     index = args.index or default_name(data.name, str(args.data.resolve()), build)
     ensure_index(index, passages_corpus(data), build, settings, progress)
-    service = compressing_service(settings, plan, index)
-    try:
-        rows, record = evaluate_qfs(
-            service, index, data, summaries, plan, progress, name=run_name(args, index)
+
+    def evaluate(
+        service: Service, name: str, journal: Journal | None
+    ) -> tuple[list[SummaryRow], RunRecord]:
+        return evaluate_qfs(
+            service, index, data, summaries, plan, progress, name=name, journal=journal
         )
-    finally:
-        service.close()
-    show_answers(args, store_answers(args.out, rows, record) if args.out else record)
-    return 0
+
+    return run_answers(args, settings, index, plan, evaluate)
