@@ -157,8 +157,3 @@ def search_plan(args: argparse.Namespace, **others: Any) -> SearchPlan:
     from rag.cli.search import choices, fusion
 
     return SearchPlan(choices=choices(args.search), fusion=fusion(args.fusion), **others)
-
-
-def wants_build(args: argparse.Namespace) -> bool:
-    """Whether to build or check the index: one that is only named is taken as it is."""
-    return args.index is None or args.retrievers is not None or args.passage_words is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,25 +23,33 @@ def answer_each_way(
     requests: Callable[[AnswerPlan], dict[str, AnswerRequest]],
     measure: Callable[[Service, AnswerPlan, Answered, str], tuple[Sequence[Any], RunRecord]],
 ) -> dict[str, RunRecord]:
-    """Ask, measure and store; the records by way. `measure` is told the record's name last."""
+    """Ask, measure and store; the records by way. `measure` is told the record's name last.
+
+    With `--out` the answers and their records are written; until then they are kept as they come.
+    """
     from eval.answer_record import store_answers
     from eval.ask import ask_each_way
     from eval.commands.flags import answer_plans
     from eval.compressing import compressing_service
+    from eval.journal import answer_journal
+    from eval.record import run_name
     from rag.cli.output import TerminalProgress
 
     plans = answer_plans(args)
-    service = compressing_service(settings, plans, index)
+    outs = {way: args.out and way_path(args.out, way, alone=len(plans) == 1) for way in plans}
     records: dict[str, RunRecord] = {}
-    try:
+    with closing(compressing_service(settings, plans, index)) as service, ExitStack() as stack:
+        opened = {
+            way: stack.enter_context(answer_journal(outs[way], service, index, plan))
+            for way, plan in plans.items()
+        }
+        journals = {way: journal for way, journal in opened.items() if journal is not None}
         asked = {way: requests(plan) for way, plan in plans.items()}
-        answered = ask_each_way(service, asked, TerminalProgress(), service.choose)
+        answered = ask_each_way(service, asked, TerminalProgress(), service.choose, journals)
         for way, plan in plans.items():
-            out = args.out and way_path(args.out, way, alone=len(plans) == 1)
-            rows, record = measure(service, plan, answered[way], run_name(out, index))
+            out = outs[way]
+            rows, record = measure(service, plan, answered[way], run_name(out) if out else index)
             records[way] = store_answers(out, rows, record) if out else record
-    finally:
-        service.close()
     return records
 
 
@@ -52,16 +61,9 @@ def way_path(out: Path, way: str, *, alone: bool) -> Path:
     return out.with_name(f"{stem}.{way}{dot}{ending}")
 
 
-def run_name(out: Path | None, index: str) -> str:
-    """The record's name: that of the file it will lie beside, else the index'."""
-    from eval.record import RECORD_ENDING, record_path
-
-    return record_path(out).name.removesuffix(RECORD_ENDING) if out else index
-
-
 def show_each_way(args: argparse.Namespace, records: dict[str, RunRecord]) -> None:
     """One way in full; several side by side, with what is left of the first one's measures."""
-    from eval.commands.qa import show_answers
+    from eval.commands.answers import show_answers
     from eval.commands.text_table import write_table
     from rag.cli.output import print_json, wants_json
 
