@@ -1,8 +1,9 @@
 """Conflicts between context and memory: how often each way to decode follows the context.
 
 The context is the evidence of `rag.generating.GenerateRequest`, so contrastive rules weigh it
-against the same prompt without it. Greedy, without drafts and with nothing remembered from one
-text to the next, so that times compare the rules and nothing else.
+against the same prompt without it. Greedy and without drafts. The prompt is read once, uncounted,
+and kept for all rules, which then have their turn one after the other: times compare the rules and
+not what else the machine does, and hold no reading of the prompt but that without its context.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from eval.conflict_files import Conflict
 from eval.significance import Values, fisher_randomisation, holm
 from indexes.errors import InvalidInput
 from rag.answer import Decode
+from rag.generate.drafting import DraftMemory
 from rag.generate.faithful import parse_faithful
 from rag.generate.language_model import LanguageModel
+from rag.generate.prefix_cache import PrefixCache
 from rag.generating import GenerateRequest, generate_text
 from rag.progress import Progress
 
@@ -29,6 +32,9 @@ PLAIN = "off"
 EXTRACT = "extract"
 RULES = (PLAIN, "cad:0.15", "cad:0.3", "cad:0.5", "cad:1", "adacad", EXTRACT)
 """Ways to decode: rules of `rag.generate.faithful`, and extraction of a stretch of the context."""
+
+PREFIX_BYTES = 1 << 30
+"""One prompt with its context, and without."""
 
 _WORD = re.compile(r"\w+")
 
@@ -56,7 +62,7 @@ class ConflictRow(msgspec.Struct, frozen=True):
     """One way to decode, over all prompts.
 
     `p` is of Fisher's randomisation test of `contextual` against the first rule, `p_holm` adjusted
-    over all rules. `median_ms` is the whole time of a text; `cost` the mean over prompts of the
+    over all rules. `median_ms` is the whole time of a text; `cost` the median over prompts of the
     time of one token, by the first rule's for the same prompt.
     """
 
@@ -82,15 +88,15 @@ def check_rules(rules: Sequence[str]) -> None:
 def measure_conflicts(
     model: LanguageModel, conflicts: Sequence[Conflict], plan: ConflictPlan, progress: Progress
 ) -> list[ConflictAnswer]:
-    """Every prompt decoded in every way, rule by rule. Raises as `generate_text` does."""
+    """Every prompt decoded in every way. Raises as `generate_text` does."""
     check_rules(plan.rules)
-    # What a first forward costs besides, one that is not counted pays.
-    _answer(model, conflicts[0], plan.rules[0], plan.max_tokens)
     progress.start("decoding", len(conflicts) * len(plan.rules), "text")
     answers = []
-    for rule in plan.rules:
-        for conflict in conflicts:
-            answers.append(_answer(model, conflict, rule, plan.max_tokens))
+    for conflict in conflicts:
+        memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
+        _answer(model, conflict, PLAIN, 1, memory)
+        for rule in plan.rules:
+            answers.append(_answer(model, conflict, rule, plan.max_tokens, memory))
             progress.advance(1)
     progress.finish()
     return answers
@@ -114,7 +120,7 @@ def conflict_rows(answers: Sequence[ConflictAnswer]) -> list[ConflictRow]:
             p=p,
             p_holm=p_holm,
             median_ms=median(one.ms for one in found),
-            cost=mean(
+            cost=median(
                 _token_ms(one) / _token_ms(other) for one, other in zip(found, plain, strict=True)
             ),
         )
@@ -137,7 +143,9 @@ def verdict(conflict: Conflict, text: str) -> tuple[bool, bool]:
     return followed, remembered and not followed
 
 
-def _answer(model: LanguageModel, conflict: Conflict, rule: str, n_tokens: int) -> ConflictAnswer:
+def _answer(
+    model: LanguageModel, conflict: Conflict, rule: str, n_tokens: int, memory: DraftMemory
+) -> ConflictAnswer:
     is_extraction = rule == EXTRACT
     request = GenerateRequest(
         prompt=conflict.prompt,
@@ -151,7 +159,7 @@ def _answer(model: LanguageModel, conflict: Conflict, rule: str, n_tokens: int) 
         ),
     )
     began = time.perf_counter()
-    response = generate_text(model, request)
+    response = generate_text(model, request, memory=memory)
     ms = (time.perf_counter() - began) * 1000
     followed, remembered = verdict(conflict, response.text)
     n_made = response.usage.completion_tokens
