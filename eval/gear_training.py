@@ -77,6 +77,7 @@ def _retrieved(retriever: GearRetriever, one: DevSet) -> float:
     run: Run = {}
     queries = retriever.encode_queries(list(one.queries.values()))
     for query_id, query in zip(one.queries, queries, strict=True):
+        assert query.vector.dense is not None
         scores = rows @ query.vector.dense
         best = np.argsort(-scores, kind="stable")[:DEPTH]
         run[query_id] = {ids[place]: float(scores[place]) for place in best}

@@ -11,6 +11,7 @@ from eval.commands import (
     compare,
     conflict,
     kilt,
+    locate,
     longctx,
     matrix,
     qa,
@@ -21,7 +22,20 @@ from eval.commands import (
 
 HELP = "measure retrieval and answers, and compare runs"
 
-_SUBCOMMANDS = (beir, rerank, qa, qfs, conflict, code, kilt, longctx, compare, report, matrix)
+_SUBCOMMANDS = (
+    beir,
+    rerank,
+    qa,
+    qfs,
+    conflict,
+    code,
+    kilt,
+    locate,
+    longctx,
+    compare,
+    report,
+    matrix,
+)
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:

@@ -31,9 +31,13 @@ class ScoredSentence(NamedTuple):
 
 
 class ReadDocument(NamedTuple):
-    """A document's sentences, its token states `[N, d]`, and each token's sentence and place."""
+    """A document's sentences, its token states `[N, d]`, and each token's id, sentence and place.
+
+    A document longer than the encoder has its windows here one after the other.
+    """
 
     sentences: list[tuple[int, int]]
+    ids: list[int]
     states: torch.Tensor
     owners: torch.Tensor
     places: list[tuple[int, int]]
@@ -124,10 +128,11 @@ def open_locator(model: ResolvedModel, cache: Path, *, device: str, batch_tokens
 
 
 def _joined(text: ReadText, rows: Sequence[torch.Tensor]) -> ReadDocument:
+    ids = [token for window in text.windows for token in window.ids]
     owners = [owner for window in text.windows for owner in window.owners]
     places = [place for window in text.windows for place in window.places]
     states = rows[0] if len(rows) == 1 else torch.cat(list(rows))
-    return ReadDocument(text.sentences, states, torch.tensor(owners), places)
+    return ReadDocument(text.sentences, ids, states, torch.tensor(owners), places)
 
 
 def _memory(documents: Sequence[ReadDocument]) -> Memory:

@@ -90,7 +90,8 @@ def begin(recipe: GearRecipe, base: ResolvedModel, device: str) -> GearNetwork:
         network = GearNetwork(load_encoder(base.folder, device), shape)
         for block, layer in zip(network.fusion.blocks, network.encoder.layers(), strict=True):
             block.begin_as(layer)
-    return network.to(device)
+    network.to(device)
+    return network
 
 
 def _train(

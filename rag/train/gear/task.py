@@ -68,7 +68,7 @@ class GearTask:
 
     def parameters(self) -> Mapping[str, torch.nn.Parameter]:
         """What the optimizer changes: all but the base."""
-        return self.network.tensors()  # type: ignore[return-value]
+        return self.network.tensors()
 
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """The parameters, the momentum encoder and its queue."""
