@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from eval.answer_text import best, exact_match, token_f1
 from eval.compare import Comparison, compare
 from eval.corpus_index import Corpus, IndexPlan, ensure_index
 from eval.located_files import LocatedQuestion
-from eval.answer_text import best, exact_match, token_f1
 from indexes.document import Document
 from indexes.passages import PassageConfig
 from indexes.sentences import sentence_spans
@@ -90,8 +90,10 @@ def locate_by_retrieval(
             orders = {}
             for one, vector in zip(asked, vectors, strict=True):
                 keys = _keys(one.text)
-                best = snapshot.search(name, vector, len(keys), snapshot.rows_of(keys))
-                scores = dict(zip(snapshot.ids_of(best.rows.tolist()), best.scores, strict=True))
+                ranked = snapshot.search(name, vector, len(keys), snapshot.rows_of(keys))
+                scores = dict(
+                    zip(snapshot.ids_of(ranked.rows.tolist()), ranked.scores, strict=True)
+                )
                 values = np.array([scores.get(key, -np.inf) for key in keys])
                 orders[one.id] = np.argsort(-values, kind="stable").tolist()
             found[name] = orders

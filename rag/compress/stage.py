@@ -20,7 +20,7 @@ from rag.compress.compression import (
 from rag.compress.compressor import Compressed, Compressor, Priorities
 from rag.compress.token_counter import TokenCounter
 from rag.compress.words import Span
-from rag.search import Hit
+from rag.search import Hit, pointed_at
 from rag.stopwatch import Stopwatch
 
 PARTED = "\n\n"
@@ -40,9 +40,15 @@ def shorten(
     options: Compression,
     tokenizer: TokenCounter,
 ) -> Shown:
-    """The evidence for the prompt; citations go on to be made from the evidence itself."""
+    """The evidence for the prompt; citations go on to be made from the evidence itself.
+
+    Sentences that a model pointed at are kept whole.
+    """
     passages = [Passage(hit.text, hit.id, hit.title, hit.score) for hit in evidence]
-    found = compressor.compress(passages, question, options, tokenizer)
+    protected = [
+        (number, Span(*place)) for number, hit in enumerate(evidence) for place in pointed_at(hit)
+    ]
+    found = compressor.compress(passages, question, options, tokenizer, protected)
     hits = [
         msgspec.structs.replace(hit, text=kept.text.text)
         for hit, kept in zip(evidence, found.texts, strict=True)
