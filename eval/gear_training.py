@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from rag.retrievers.retriever import RetrieverSpec, passage_input
 from rag.train.dev import PICK as RETRIEVAL
 from rag.train.dev import DevSet
 from rag.train.gear.examples import Examples, Located
-from rag.train.gear.run import PICK
+from rag.train.gear.run import LOCATED, PICK
 from rag.train.gear.task import Measure
 
 DEPTH = 10
@@ -35,8 +34,8 @@ def gear_measure(settings: Settings) -> Measure:
         tokens = settings.encode_batch_tokens
         locator = open_locator(model, settings.cache, device=settings.device, batch_tokens=tokens)
         found = {
-            f"located by {how}": round(located_share(locator, examples.located, how), 5)
-            for how in get_args(Aggregation)
+            name: round(located_share(locator, examples.located, how), 5)
+            for how, name in LOCATED.items()
         }
         spec = RetrieverSpec("trained", "gear", str(folder))
         retriever = GearRetriever(

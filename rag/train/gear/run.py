@@ -13,7 +13,7 @@ from indexes.files import write_durably
 from rag.config import Settings
 from rag.gear.network import GearNetwork, save_network
 from rag.gear.reading import GearTokens
-from rag.gear.shape import GearShape
+from rag.gear.shape import Aggregation, GearShape
 from rag.models.bert_layers import load_encoder
 from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import use_threads
@@ -28,6 +28,12 @@ from rag.train.plot import plot_curves
 from rag.train.run_lock import run_lock
 
 MODEL, CANDIDATE, PLOT = "model", "candidate", "curves.svg"
+LOCATED: dict[Aggregation, str] = {
+    "attention": "located by attention",
+    "reader": "located by reader",
+}
+"""The measures of localisation, by aggregation."""
+
 PICK = "picked by"
 """The measure that the best state is picked by: localisation and retrieval, half and half."""
 
@@ -117,6 +123,7 @@ def _train(
         pick=PICK if examples.located else "",
     )
     folder = out / MODEL
+    network.shape = msgspec.structs.replace(network.shape, aggregation=_aggregation(outcome))
     save_network(network, folder)
     card = model_card(_facts(request, base, examples), outcome)
     write_durably(folder / "README.md", card.encode())
@@ -127,6 +134,13 @@ def _train(
         progress.note("no plot of the curves: matplotlib is not installed (evident-rag[eval])")
     shutil.rmtree(out / CANDIDATE, ignore_errors=True)
     return _report(folder, outcome)
+
+
+def _aggregation(outcome: Outcome) -> Aggregation:
+    """What pointed better at the sentences held out; the paper's way where nothing was measured."""
+    measures = {} if outcome.best is None else outcome.best.measures
+    found: dict[Aggregation, float] = {how: measures.get(LOCATED[how], 0.0) for how in LOCATED}
+    return max(found, key=lambda how: found[how])
 
 
 def _fingerprint(recipe: GearRecipe, base: ResolvedModel, examples: Examples) -> str:
@@ -159,6 +173,7 @@ def _facts(request: GearRequest, base: ResolvedModel, examples: Examples) -> Run
         ],
         use="    rag index build NAME --input PATH --retrievers mine=FOLDER\n"
         "    rag locate --model FOLDER 'a question' < text",
+        tags=("dense-retrieval", "sentence-localisation"),
     )
 
 
