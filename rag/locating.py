@@ -92,8 +92,12 @@ def point(
             )
         if asked.attention:
             words = word_attention(locator, question, document, MAX_MAPPED_TOKENS)
-            places = [[Place(*span) for span in side] for side in words[:2]]
-            one = msgspec.structs.replace(one, attention=AttentionMap(*places, words.weights))
+            mapped = AttentionMap(
+                [Place(*word) for word in words.question],
+                [Place(*word) for word in words.text],
+                words.weights,
+            )
+            one = msgspec.structs.replace(one, attention=mapped)
         found.append(one)
     return found
 

@@ -41,9 +41,15 @@ class DecoderLayer(nn.Module):  # type: ignore[misc]
         causal: bool = False,
     ) -> torch.Tensor:
         query, key, value, attended = parts
-        heads = [self._heads(query(states)), self._heads(key(source)), self._heads(value(source))]
+        asked, keys, values = (
+            self._heads(query(states)),
+            self._heads(key(source)),
+            self._heads(value(source)),
+        )
         read = None if mask is None else mask[:, None, None, :]
-        mixed = functional.scaled_dot_product_attention(*heads, attn_mask=read, is_causal=causal)
+        mixed = functional.scaled_dot_product_attention(
+            asked, keys, values, attn_mask=read, is_causal=causal
+        )
         found: torch.Tensor = attended(mixed.transpose(1, 2).reshape(states.shape))
         return found
 
