@@ -11,9 +11,9 @@ from eval.run import Run, strictly_decreasing
 from indexes.errors import InvalidInput, UsageError
 from indexes.snapshot import Snapshot
 from rag.progress import Progress
-from rag.ranking import rank
+from rag.ranking import choices_of, rank
 from rag.search import MAX_LIMIT, Fusion, RetrieverChoice
-from rag.service import Service, choices_of
+from rag.service import Service
 from rag.stopwatch import Stopwatch
 
 BATCH_QUERIES = 256

@@ -14,7 +14,7 @@ from indexes.manifest import Manifest
 from rag.answering import MIN_EVIDENCE
 from rag.config import Settings
 from rag.models.resolver import resolve
-from rag.service import choices_of
+from rag.ranking import choices_of
 
 
 def index_config(manifest: Manifest) -> dict[str, Any]:

@@ -28,9 +28,10 @@ from indexes.files import folder_bytes, sha256_of
 from indexes.snapshot import Snapshot
 from rag.fusion import Ranked, fuse
 from rag.progress import Progress
+from rag.ranking import choices_of
 from rag.retrievers.retriever import Retriever
 from rag.search import RetrieverChoice
-from rag.service import Service, choices_of
+from rag.service import Service
 from rag.stopwatch import Stopwatch
 
 

@@ -71,7 +71,9 @@ class Decode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AnswerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A question for an index. `limit` is how many hits are shown to the model.
 
-    With `compress` the model reads them shortened; citations point into their full texts.
+    With `compress` the model reads them shortened; citations point into their full texts. With
+    `locate` the sentence of each that answers the likeliest is highlighted, spared by compression
+    and the first choice of citations.
     """
 
     index: Name
@@ -81,6 +83,7 @@ class AnswerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fusion: Fusion = Fusion()
     filter: Filter | None = None
     compress: Compression | None = None
+    locate: bool = False
     decode: Decode = Decode()
     min_evidence: Annotated[float, Meta(ge=0, le=1)] | None = None
     timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] | None = None

@@ -24,7 +24,7 @@ import regex
 from indexes.sentences import sentence_spans
 from rag.answer import Citation
 from rag.generate.alignment import Word, find_runs, ordered_weight, required_forms, split_words
-from rag.search import Hit
+from rag.search import Hit, pointed_at
 
 MIN_COVERAGE = 0.6
 """Share of a sentence's weight that a span must cover."""
@@ -93,7 +93,8 @@ def cite(answer: str, evidence: Sequence[Hit], *, question: str = "") -> list[Ci
     """Citations of `answer`, at most one a sentence, in order; offsets in code points.
 
     `answer[start:end]` is a whole sentence, `hit.text[source_start:source_end]` what supports it
-    best. `question` settles which of several spans with the same support is meant.
+    best. Which of several spans with the same support is meant is settled by where a model pointed
+    at (`rag.search.Highlight`), then by `question`.
     """
     aligner = _Aligner(evidence, question)
     citations = []
@@ -120,6 +121,7 @@ class _Aligner:
             for form in set(self._forms(span)):
                 self._postings.setdefault(form, []).append(number)
         self._asked = frozenset(w.form for w in split_words(question) if not w.is_common)
+        self._pointed_at = [pointed_at(hit) for hit in evidence]
 
     def best(self, words: Sequence[Word]) -> _Span | None:
         """The span that supports the sentence best, None when none does well enough."""
@@ -134,7 +136,7 @@ class _Aligner:
         promising = self._promising(sentence)
         scored = [(self._score(sentence, span), self._asked_in(span), span) for span in promising]
         # max keeps the first of equals: the better hit, then the earlier span.
-        score, _, span = max(scored, key=lambda found: found[:2], default=(0.0, 0, None))
+        score, _, span = max(scored, key=lambda found: found[:2], default=(0.0, (False, 0), None))
         return span if score >= MIN_SCORE else None
 
     def _ready(self, words: Sequence[Word]) -> _Sentence:
@@ -207,9 +209,15 @@ class _Aligner:
         ordered = ordered_weight(rest, forms, weights) / total if total else 1.0
         return (3 * covered + ordered) / 4 - PAIR_PENALTY * (span.n_sentences - 1)
 
-    def _asked_in(self, span: _Span) -> int:
-        """How many words of the question the span or the title of its hit has."""
-        return len(self._asked & self._sources[span.hit].title.union(self._forms(span)))
+    def _asked_in(self, span: _Span) -> tuple[bool, int]:
+        """Whether the span is in a sentence pointed at; how many words of the question are here.
+
+        Those that the title of its hit has count too.
+        """
+        pointed = any(
+            start <= span.start and span.end <= end for start, end in self._pointed_at[span.hit]
+        )
+        return pointed, len(self._asked & self._sources[span.hit].title.union(self._forms(span)))
 
     def _forms(self, span: _Span) -> list[str]:
         return self._sources[span.hit].forms[span.first : span.last]

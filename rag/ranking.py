@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from indexes.errors import UsageError
 from indexes.filters import Filter
+from indexes.manifest import Manifest
 from indexes.representation import Mask, QueryVector, Ranking
 from indexes.snapshot import Snapshot
 from rag.fusion import Candidate, Ranked, fuse
@@ -86,3 +88,13 @@ def _rank_one(
 def _keyed(snapshot: Snapshot, found: Ranking, weight: float) -> Ranked:
     documents = snapshot.documents_of(found.rows)
     return Ranked(documents.tolist(), found.rows.tolist(), found.scores.tolist(), weight)
+
+
+def choices_of(manifest: Manifest, wanted: Sequence[RetrieverChoice]) -> list[RetrieverChoice]:
+    """The retrievers to use: those wanted, else all of the index. Raises `UsageError`."""
+    if not wanted:
+        return [RetrieverChoice(entry.name) for entry in manifest.retrievers]
+    names = [choice.name for choice in wanted]
+    if len(set(names)) != len(names):
+        raise UsageError("a retriever is named twice")
+    return list(wanted)

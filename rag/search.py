@@ -33,7 +33,10 @@ class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to search for. No `retrievers` means all that the index has."""
+    """What to search for. No `retrievers` means all that the index has.
+
+    What is highlighted of a hit: the query's terms, or the sentence that answers the likeliest.
+    """
 
     index: Name
     query: Query
@@ -42,6 +45,7 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retrievers: Annotated[list[RetrieverChoice], Meta(max_length=16)] = []
     fusion: Fusion = Fusion()
     filter: Filter | None = None
+    highlight: Literal["terms", "sentences"] = "terms"
     explain: bool = False
     timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] | None = None
 
@@ -62,12 +66,17 @@ class MatchedTerm(msgspec.Struct, frozen=True):
     product: float
 
 
-class Highlight(msgspec.Struct, frozen=True):
-    """A stretch of the hit's `field`, in code points."""
+class Highlight(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stretch of the hit's `field`, in code points: a term of the query, or a sentence.
+
+    A sentence that a model pointed at is spared by compression, and cited before others that
+    support an answer as well.
+    """
 
     field: Literal["title", "text"]
     start: int
     end: int
+    kind: Literal["term", "sentence"] = "term"
 
 
 class Expansion(msgspec.Struct, frozen=True):
@@ -106,6 +115,11 @@ class Hit(msgspec.Struct, frozen=True):
     matched_terms: list[MatchedTerm] = []
     highlights: list[Highlight] = []
     expansion: list[Expansion] = []
+
+
+def pointed_at(hit: Hit) -> list[tuple[int, int]]:
+    """The sentences of the hit's text that a model pointed at, [start, end)."""
+    return [(one.start, one.end) for one in hit.highlights if one.kind == "sentence"]
 
 
 class SearchResponse(msgspec.Struct, frozen=True):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 
 from indexes.document import Document
-from indexes.errors import UsageError
 from indexes.library import index_folder, index_names, read_aliases, resolve_alias, set_alias
 from indexes.manifest import MANIFEST, Manifest
 from indexes.snapshot import Snapshot
@@ -26,10 +25,11 @@ from rag.generating import GenerateRequest, GenerateResponse, generate_text
 from rag.grounding import ground
 from rag.hits import hits_of
 from rag.information import IndexInfo, Information, index_info
-from rag.ranking import RankedQuery, query_warnings, rank
+from rag.locating import LocatedHit, Pointing, highlighted, point
+from rag.ranking import RankedQuery, choices_of, query_warnings, rank
 from rag.retrievers.opening import open_retriever
 from rag.retrievers.retriever import Retriever
-from rag.search import Hit, RetrieverChoice, SearchRequest, SearchResponse
+from rag.search import Hit, SearchRequest, SearchResponse
 from rag.staged import (
     Encoded,
     EncodeRequest,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from rag.compress.compression import CompressRequest, CompressResponse
     from rag.compress.compressor import Compressor
     from rag.compress.token_counter import TokenCounter
+    from rag.gear.locator import Locator
     from rag.generate.generator import Generator
 
 
@@ -72,7 +73,9 @@ class Service:
         self._generator: Generator | None = None
         self._compressor: Compressor | None = None
         self._counter: TokenCounter | None = None
+        self._locator: Locator | None = None
         self._compressor_lock = threading.Lock()
+        self._locator_lock = threading.Lock()
         self._generator_lock = threading.Lock()
         # Writers of this process wait for each other; only another process's is a conflict.
         self._writing = threading.Lock()
@@ -119,6 +122,7 @@ class Service:
             retrievers=request.retrievers,
             fusion=request.fusion,
             filter=request.filter,
+            highlight="sentences" if request.locate else "terms",
         )
         snapshot, ranked, warnings = self._rank(lookup, request.limit, watch)
         hits = self._hits(snapshot, lookup, ranked, watch)
@@ -157,9 +161,9 @@ class Service:
         return named(stages.fuse_rankings(snapshot, request, watch), request_id)
 
     def locate(self, request: LocateRequest, *, request_id: str = "") -> Located:
-        """The hits that can stand as evidence."""
+        """The hits that can stand as evidence, and their sentences where those are asked for."""
         watch, snapshot = Stopwatch(request.timeout_ms), self.snapshot(request.index)
-        return named(stages.locate(snapshot, request, watch), request_id)
+        return named(stages.locate(snapshot, request, self.locator, watch), request_id)
 
     def ground(
         self,
@@ -209,6 +213,19 @@ class Service:
 
                 self._compressor = open_compressor(self.settings)
             return self._compressor
+
+    def point(self, question: str, hits: Sequence[Hit], asked: Pointing) -> list[LocatedHit]:
+        """The sentences of hits that answer the likeliest."""
+        return point(self.locator(), question, hits, asked)
+
+    def locator(self) -> Locator:
+        """The model that points at sentences, loaded at the first call."""
+        with self._locator_lock:
+            if self._locator is None:
+                from rag.gear.opening import locator_of
+
+                self._locator = locator_of(self.settings)
+            return self._locator
 
     def generator(self) -> Generator:
         """The language model, loaded at the first call."""
@@ -314,6 +331,7 @@ class Service:
             self._opened.clear()
             self._retrievers.clear()
             self._generator = self._compressor = self._counter = None
+            self._locator = None
 
     def _working(self, manifest: Manifest) -> list[Retriever]:
         names = [entry.name for entry in manifest.retrievers]
@@ -358,17 +376,11 @@ class Service:
         self, snapshot: Snapshot, request: SearchRequest, ranked: RankedQuery, watch: Stopwatch
     ) -> list[Hit]:
         with watch.stage("fetch"):
-            return hits_of(snapshot, request, ranked)
-
-
-def choices_of(manifest: Manifest, wanted: Sequence[RetrieverChoice]) -> list[RetrieverChoice]:
-    """The retrievers to use: those wanted, else all of the index. Raises `UsageError`."""
-    if not wanted:
-        return [RetrieverChoice(entry.name) for entry in manifest.retrievers]
-    names = [choice.name for choice in wanted]
-    if len(set(names)) != len(names):
-        raise UsageError("a retriever is named twice")
-    return list(wanted)
+            hits = hits_of(snapshot, request, ranked)
+        if request.highlight == "sentences" and hits:
+            with watch.stage("locate"):
+                hits = highlighted(hits, self.point(request.query, hits, Pointing()))
+        return hits
 
 
 def _stamp(folder: Path) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from msgspec import Meta
 from indexes.filters import Filter
 from rag.answer import Citation, Decode
 from rag.generating import GenerateResponse
+from rag.locating import LocatedHit, Pointing
 from rag.search import MAX_LIMIT, Fusion, Hit, Limit, Name, Query, RetrieverChoice
 
 MAX_WEIGHT = 1e6
@@ -123,17 +124,26 @@ class Fused(Encoded, frozen=True, kw_only=True):
 
 
 class LocateRequest(Fused, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hits, and how strong one must be to stand as evidence."""
+    """Hits, how strong one must be to stand as evidence, and what to point at in those that are.
+
+    With `point` the sentences become the highlights of the evidence.
+    """
 
     min_evidence: Annotated[float, Meta(ge=0, le=1)] | None = None
+    point: Pointing | None = None
     timeout_ms: TimeoutMs = None
 
 
 class Located(Stage, frozen=True, kw_only=True):
-    """The hits that are evidence; `strengths` are of all hits that were weighed, in their order."""
+    """The hits that are evidence; `strengths` are of all hits that were weighed, in their order.
+
+    `located` are the sentences of the evidence that answer the likeliest, where they were asked
+    for.
+    """
 
     evidence: list[Hit]
     strengths: list[float]
+    located: list[LocatedHit] = []
 
 
 class ShownHit(msgspec.Struct, frozen=True):

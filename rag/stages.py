@@ -5,8 +5,8 @@ What comes in was sent by a client, so it is checked against the index before it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from rag.answering import threshold_of
 from rag.evidence import evidence_strengths, strong_enough
 from rag.fusion import Ranked, fuse
 from rag.hits import hits_of
+from rag.locating import LocatedHit, highlighted, point
 from rag.ranking import RankedQuery, query_warnings
 from rag.retrievers.retriever import Retriever
 from rag.search import RetrieverChoice, SearchRequest
@@ -35,6 +36,9 @@ from rag.staged import (
     SparseTerms,
 )
 from rag.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from rag.gear.locator import Locator
 
 
 def encode(
@@ -109,8 +113,16 @@ def fuse_rankings(snapshot: Snapshot, request: FuseRequest, watch: Stopwatch) ->
     return Fused(**_encoded(request), hits=hits, rows=rows, timings_ms=watch.total())
 
 
-def locate(snapshot: Snapshot, request: LocateRequest, watch: Stopwatch) -> Located:
-    """The hits that are strong enough. Raises `Conflict` and `InvalidInput`."""
+def locate(
+    snapshot: Snapshot,
+    request: LocateRequest,
+    locator: Callable[[], Locator],
+    watch: Stopwatch,
+) -> Located:
+    """The hits that are strong enough, and their sentences. Raises `Conflict`, `InvalidInput`.
+
+    The locator is loaded only where sentences are asked for.
+    """
     _check_version(snapshot, request)
     if len(request.rows) != len(request.hits):
         raise InvalidInput("there must be one row for each hit", "/rows")
@@ -120,12 +132,20 @@ def locate(snapshot: Snapshot, request: LocateRequest, watch: Stopwatch) -> Loca
     with watch.stage("evidence"):
         strengths = evidence_strengths(snapshot, _vectors(snapshot, request), request.rows)
         evidence = strong_enough(request.hits, strengths, threshold_of(request.min_evidence))
+    located: list[LocatedHit] = []
+    if request.point is not None and evidence:
+        with watch.stage("load"):
+            opened = locator()
+        with watch.stage("point"):
+            located = point(opened, request.query, evidence, request.point)
+        evidence = highlighted(evidence, located)
     return Located(
         index=request.index,
         index_version=request.index_version,
         query=request.query,
         evidence=evidence,
         strengths=strengths,
+        located=located,
         truncated=request.truncated,
         timings_ms=watch.total(),
         warnings=request.warnings,

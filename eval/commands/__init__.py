@@ -11,6 +11,7 @@ from eval.commands import (
     compare,
     conflict,
     kilt,
+    locate,
     longctx,
     matrix,
     qa,
@@ -23,7 +24,7 @@ from eval.commands import (
 HELP = "measure retrieval and answers, and compare runs"
 
 _SUBCOMMANDS = (
-    *(beir, rerank, qa, qfs, conflict, code, kilt, longctx, sentences),
+    *(beir, rerank, qa, qfs, conflict, code, kilt, locate, longctx, sentences),
     *(compare, report, matrix),
 )
 

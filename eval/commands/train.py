@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.commands import train_distil, train_llmlingua2
+from eval.commands import train_distil, train_gear, train_llmlingua2
 
 if TYPE_CHECKING:
     from rag.config import Settings
@@ -44,6 +44,7 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     splade.set_defaults(run=_splade)
     train_llmlingua2.add_parser(kinds, common)
     train_distil.add_parser(kinds, common)
+    train_gear.add_parser(kinds, common)
 
 
 def _splade(args: argparse.Namespace, settings: Settings) -> int:

@@ -20,7 +20,7 @@ from rag.compress.compression import (
 from rag.compress.compressor import Compressed, Compressor, Priorities
 from rag.compress.token_counter import TokenCounter
 from rag.compress.words import Span
-from rag.search import Hit
+from rag.search import Hit, pointed_at
 from rag.stopwatch import Stopwatch
 
 PARTED = "\n\n"
@@ -43,10 +43,14 @@ def shorten(
 ) -> Shown:
     """The evidence for the prompt; citations go on to be made from the evidence itself.
 
-    `located` are places (number of the hit, span of its text) known to answer: they are kept.
+    `located` are places (number of the hit, span of its text) known to answer: they are kept, and
+    so are the sentences that a model pointed at.
     """
     passages = [Passage(hit.text, hit.id, hit.title, hit.score) for hit in evidence]
-    found = compressor.compress(passages, question, options, tokenizer, located)
+    pointed = [
+        (number, Span(*place)) for number, hit in enumerate(evidence) for place in pointed_at(hit)
+    ]
+    found = compressor.compress(passages, question, options, tokenizer, [*located, *pointed])
     hits = [
         msgspec.structs.replace(hit, text=kept.text.text)
         for hit, kept in zip(evidence, found.texts, strict=True)

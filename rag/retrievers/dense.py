@@ -114,7 +114,7 @@ class DenseRetriever:
         return found
 
 
-def dense_entry(spec: RetrieverSpec, model: ResolvedModel) -> RetrieverEntry:
+def dense_entry(spec: RetrieverSpec, model: ResolvedModel, kind: str = "dense") -> RetrieverEntry:
     """The manifest's entry of a dense retriever. Raises `UsageError` for unknown settings."""
     try:
         params = msgspec.convert(spec.params, DenseParams)
@@ -122,7 +122,7 @@ def dense_entry(spec: RetrieverSpec, model: ResolvedModel) -> RetrieverEntry:
         raise UsageError(f"retriever {spec.name!r}: {error}") from error
     return RetrieverEntry(
         name=spec.name,
-        kind="dense",
+        kind=kind,
         parts=["dense"],
         model=spec.model,
         revision=model.revision,

@@ -6,6 +6,7 @@ from indexes.analyzer import Analyzer
 from indexes.errors import Conflict, UsageError
 from indexes.manifest import RetrieverEntry
 from rag.config import Settings
+from rag.gear.shape import is_gear
 from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import use_threads
 from rag.progress import Progress
@@ -20,9 +21,11 @@ def entry_of(spec: RetrieverSpec, settings: Settings, progress: Progress) -> Ret
     """What the manifest will say of a retriever: its model is pulled if need be, not loaded."""
     if spec.kind == "bm25":
         return bm25_entry(spec)
-    if spec.kind not in ("auto", "dense", "splade"):
+    if spec.kind not in ("auto", "dense", "splade", "gear"):
         raise UsageError(f"unknown kind of retriever {spec.kind!r}")
     model = resolve(spec.model, settings.cache, download=True, progress=progress)
+    if spec.kind == "gear" or (spec.kind == "auto" and is_gear(model.folder)):
+        return dense_entry(spec, model, "gear")
     if spec.kind == "splade" or (spec.kind == "auto" and is_splade(model.folder)):
         queries = _query_model(spec.params, settings, download=True, progress=progress)
         return splade_entry(spec, model, queries)
@@ -48,6 +51,17 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
     if entry.kind == "dense":
         return DenseRetriever(
             entry, model, device=settings.device, batch_tokens=settings.encode_batch_tokens
+        )
+    if entry.kind == "gear":
+        # torch is loaded only where a model needs it.
+        from rag.retrievers.gear import GearRetriever
+
+        return GearRetriever(
+            entry,
+            model,
+            cache=settings.cache,
+            device=settings.device,
+            batch_tokens=settings.encode_batch_tokens,
         )
     queries = _query_model(entry.params, settings)
     spec = RetrieverSpec(entry.name, entry.kind, entry.model, entry.params)

@@ -82,10 +82,11 @@ KNOWN: dict[str, RetrieverSpec] = {
     "bm25": RetrieverSpec("bm25", "bm25"),
     "minilm": RetrieverSpec("minilm", "dense", "all-minilm-l6-v2"),
     "splade": RetrieverSpec("splade", "splade", "splade-tiny"),
+    "gear": RetrieverSpec("gear", "gear", "gear"),
 }
 """Retrievers that go by a name of their own; any other name needs `=MODEL`."""
 
-MODEL_KINDS = ("auto", "dense", "splade")
+MODEL_KINDS = ("auto", "dense", "splade", "gear")
 """What `:kind=` may say of a model of one's own."""
 
 

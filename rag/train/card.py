@@ -35,7 +35,7 @@ class RunFacts(msgspec.Struct, frozen=True):
     data: Sequence[DataFacts]
     dev: Sequence[str]
     use: str
-    tag: str = "sparse-retrieval"
+    tags: tuple[str, ...] = ("sparse-retrieval",)
 
 
 def model_card(facts: RunFacts, outcome: Outcome) -> str:
@@ -47,7 +47,7 @@ def model_card(facts: RunFacts, outcome: Outcome) -> str:
     return f"""---
 base_model: {facts.base}
 license: {licence}
-tags: [{facts.tag}]
+tags: [{", ".join(facts.tags)}]
 ---
 
 # {facts.title}

@@ -141,6 +141,18 @@ def avoided(pairs: Pairs, data: Path, judged: Sequence[str]) -> set[int]:
     }
 
 
+def judged_texts(data: Path, judged: Sequence[str]) -> set[str]:
+    """`text_digest` of every document that such judgements call relevant."""
+    texts: set[str] = set()
+    for name in judged:
+        path = data / name
+        found = _judgements(path)
+        relevant = {key for grades in found.values() for key in grades if grades[key] > 0}
+        corpus = _rows(_file(path.parent.parent, "corpus.jsonl"))
+        texts |= {text_digest(row.text) for row in corpus if row.id in relevant}
+    return texts
+
+
 def normalised(text: str) -> str:
     """Lower case, words parted by single spaces, with a space at either end."""
     return f" {_SPACE.sub(' ', text.lower()).strip()} "

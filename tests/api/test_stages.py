@@ -1,6 +1,8 @@
 """The stages one at a time, over REST: chained they are `/v1/answer`; the forged is refused."""
 
 import json
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,11 +13,16 @@ from api.app import create_app
 from indexes.analyzer import AnalyzerConfig
 from indexes.errors import EvidentError
 from indexes.passages import PassageConfig
+from indexes.sentences import sentence_spans
 from rag.build import BuildRequest, build_index
 from rag.config import Settings
 from rag.models.resolver import resolve
 from rag.progress import Silent
 from rag.retrievers.retriever import parse_specs
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "rag" / "gear"))
+
+from toy_gear import save_base, toy_locator
 
 SENTENCE = "Penicillin was discovered by Alexander Fleming in 1928."
 QUESTION = "Who discovered penicillin?"
@@ -126,6 +133,13 @@ def test_the_stages_of_a_hybrid_index_chained_are_the_answer(tmp_path, limits, w
 
 
 @pytest.fixture
+def pointing(tmp_path, monkeypatch):
+    """The locator is a tiny one with random weights."""
+    base = save_base(tmp_path / "base")
+    monkeypatch.setattr("rag.gear.opening.locator_of", lambda _: toy_locator(base))
+
+
+@pytest.fixture
 def fused(client):
     encoded = post(client, "encode", {"index": "tiny", "query": QUESTION})
     return post(client, "fuse", post(client, "retrieve", encoded))
@@ -188,3 +202,40 @@ def test_what_is_shown_must_be_of_the_evidence(client, fused, is_problem):
         {"prompt": QUESTION, "shown": {"text": "", "hits": []}},
     ):
         is_problem(client.post("/v1/generate", json=wrong), 422, "invalid-input")
+
+
+def test_sentences_pointed_at_are_the_highlights_of_the_evidence(client, fused, pointing):
+    """The stage on request; what it returns goes on to compression and generation."""
+    plain = post(client, "locate", fused | {"min_evidence": 0})
+    assert plain["located"] == []
+    options = {"min_evidence": 0, "point": {"sentences": 2, "write": True, "attention": True}}
+    located = post(client, "locate", fused | options)
+    assert [one["id"] for one in located["located"]] == [hit["id"] for hit in located["evidence"]]
+    for hit, one in zip(located["evidence"], located["located"], strict=True):
+        spans = sorted((span["start"], span["end"]) for span in one["spans"])
+        assert spans == sentence_spans(hit["text"])[:2]
+        assert [
+            (mark["start"], mark["end"]) for mark in hit["highlights"] if mark["kind"] == "sentence"
+        ] == spans
+        assert one["answer"] in hit["text"]
+        rows = one["attention"]["weights"]
+        assert len(rows) == len(one["attention"]["question"])
+        assert all(len(row) == len(one["attention"]["text"]) for row in rows)
+    evidence = {"prompt": QUESTION, "evidence": located["evidence"]}
+    written = post(client, "generate", evidence)
+    assert written["citations"]
+
+
+def test_too_many_sentences_are_refused(client, fused, is_problem):
+    asked = fused | {"point": {"sentences": 21}}
+    is_problem(client.post("/v1/locate", json=asked), 422, "invalid-input")
+
+
+def test_a_search_highlights_sentences_on_request(client, pointing):
+    asked = {"index": "tiny", "query": QUESTION}
+    for hit in post(client, "search", asked | {"highlight": "sentences"})["hits"]:
+        (mark,) = hit["highlights"]
+        assert (mark["start"], mark["end"]) in sentence_spans(hit["text"])
+        assert mark["kind"] == "sentence"
+    answered = post(client, "answer", ASKED | {"locate": True, "compress": {"rate": 0.1}})
+    assert all(hit["highlights"][0]["kind"] == "sentence" for hit in answered["evidence"])

@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from indexes.sentences import sentence_spans
 from rag.answer import Citation
 from rag.cite import cite, clean_answer
 from rag.generate.alignment import find_runs, ordered_weight, split_words
-from rag.search import Hit
+from rag.search import Highlight, Hit
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -244,3 +245,12 @@ def test_supported_and_unsupported_answers_of_real_questions() -> None:
             if not any(sentence in other.text for other in others):
                 wrong += cite(sentence, others)
     assert len(wrong) <= n_sentences * 0.02
+
+
+def test_of_equal_support_the_sentence_pointed_at_is_cited():
+    text = "It opened in 1907 to the public. The bridge was closed. It burned in 1907."
+    places = {sentence: text.index(sentence) for sentence in ("It opened", "It burned")}
+    for start, span in ((0, (0, 32)), (places["It burned"], (places["It burned"], len(text)))):
+        pointed = [Highlight("text", *span, "sentence")]
+        (found,) = cite("1907", [msgspec.structs.replace(hit(text), highlights=pointed)])
+        assert found.source_start == start

@@ -125,7 +125,7 @@ def _facts(request: LlmLingua2Request, base: ResolvedModel, examples: Examples) 
         ],
         dev=[f"{len(examples.held_out)} questions held out, each over three texts"],
         use='    rag compress --model FOLDER --query "..." < text',
-        tag="prompt-compression",
+        tags=("prompt-compression",),
     )
 
 

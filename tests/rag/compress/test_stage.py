@@ -10,7 +10,7 @@ from rag.compress.compression import Compression, Passage
 from rag.compress.compressor import Compressor
 from rag.compress.stage import shorten
 from rag.compress.words import Span
-from rag.search import Hit, StageScore
+from rag.search import Highlight, Hit, StageScore
 
 
 def hit(key, text, *, title="", score=1.0):
@@ -50,3 +50,14 @@ def test_a_hit_of_a_search_is_a_passage():
     encoded = msgspec.json.encode([hit("a", PROSE, score=0.25)])
     (passage,) = msgspec.json.decode(encoded, type=list[Passage])
     assert (passage.text, passage.id, passage.score) == (PROSE, "a", 0.25)
+
+
+def test_sentences_pointed_at_are_kept_whole():
+    text = "Cats sleep all day. Radium glows green. Dogs bark at night."
+    sentence = Highlight("text", 0, 19, "sentence")
+    term = Highlight("text", 40, 44)
+    for highlights, whole in (([sentence], True), ([term], False)):
+        one = msgspec.structs.replace(hit("a", text), highlights=highlights)
+        options = Compression(rate=0.4)
+        shown, _ = shorten(Compressor(), "What glows green?", [one], options, Letters())
+        assert ("Cats sleep all day." in shown[0].text) == whole

@@ -1,0 +1,62 @@
+"""`rag train gear`: the retriever that points at the sentence."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rag.config import Settings
+
+WHAT = "a bi-encoder that also points at the sentence (GeAR)"
+DEFAULT_RECIPE = "gear-minilm"
+
+
+def add_parser(kinds: Any, common: argparse.ArgumentParser) -> None:
+    """Register `rag train gear`."""
+    parser = kinds.add_parser(
+        "gear",
+        help=WHAT,
+        description=f"Train {WHAT}. Interrupted or killed, the same command goes on.",
+        parents=[common],
+    )
+    parser.add_argument(
+        "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="what the recipe's files are in"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--restart", action="store_true", help="forget what DIR has of a run")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> int:
+    from eval.gear_training import gear_measure
+    from eval.machine import describe_machine
+    from rag.cli.output import TerminalProgress, print_json, wants_json
+    from rag.train.gear.recipe import GearRecipe
+    from rag.train.gear.run import GearRequest, train_gear
+    from rag.train.recipe import read_recipe
+
+    machine = describe_machine()
+    request = GearRequest(
+        recipe_name=Path(args.recipe).stem,
+        recipe=read_recipe(args.recipe, GearRecipe),
+        data=args.data,
+        out=args.out,
+        command=f"rag train gear --recipe {Path(args.recipe).name} --data DATA --out OUT",
+        machine=f"{machine.cpu}, {settings.n_threads or machine.n_cores} threads, "
+        f"device {settings.device}",
+        restart=args.restart,
+    )
+    report = train_gear(request, settings, TerminalProgress(), gear_measure(settings))
+    if wants_json(args):
+        print_json(report)
+        return 0
+    for name, after in report.after.items():
+        sys.stdout.write(f"{name:32}{report.before[name]:10.4f} → {after:.4f}\n")
+    sys.stdout.write(f"{report.n_steps} steps, kept step {report.kept_step}\n{report.model}\n")
+    return 0

@@ -1,0 +1,191 @@
+"""`rag train gear`: from a recipe to a folder that retrieval and localisation open."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import msgspec
+import torch
+
+from indexes.files import write_durably
+from rag.config import Settings
+from rag.gear.network import GearNetwork, save_network
+from rag.gear.reading import GearTokens
+from rag.gear.shape import Aggregation, GearShape
+from rag.models.bert_layers import load_encoder
+from rag.models.resolver import ResolvedModel, resolve
+from rag.models.torch_runtime import use_threads
+from rag.progress import Progress
+from rag.train.card import DataFacts, RunFacts, model_card
+from rag.train.curve import CURVE, read_curve
+from rag.train.gear.examples import Examples, read_examples
+from rag.train.gear.recipe import GearRecipe
+from rag.train.gear.task import GearTask, Measure
+from rag.train.loop import CHECKPOINT, Outcome, train
+from rag.train.plot import plot_curves
+from rag.train.run_lock import run_lock
+
+MODEL, CANDIDATE, PLOT = "model", "candidate", "curves.svg"
+LOCATED: dict[Aggregation, str] = {
+    "attention": "located by attention",
+    "reader": "located by reader",
+}
+"""The measures of localisation, by aggregation."""
+
+PICK = "picked by"
+"""The measure that the best state is picked by: localisation and retrieval, half and half."""
+
+
+class GearRequest(msgspec.Struct, frozen=True):
+    """What to train. `command` and `machine` are for the card; `restart` forgets what `out` has."""
+
+    recipe_name: str
+    recipe: GearRecipe
+    data: Path
+    out: Path
+    command: str
+    machine: str
+    restart: bool = False
+
+
+class GearReport(msgspec.Struct, frozen=True):
+    """What came of it: where the model lies, its scores before and after, what it cost."""
+
+    model: str
+    n_steps: int
+    kept_step: int
+    before: dict[str, float]
+    after: dict[str, float]
+    train_s: float
+    measure_s: float
+    sittings: int
+
+
+def train_gear(
+    request: GearRequest, settings: Settings, progress: Progress, measure: Measure
+) -> GearReport:
+    """Train, or go on where an earlier sitting stopped, and write model, card and curves.
+
+    Raises what `rag.train.loop.train` raises, `InvalidInput` for data that is not there, and
+    `Conflict` while another process trains in the same folder.
+    """
+    with run_lock(request.out):
+        return _train(request, settings, progress, measure)
+
+
+def begin(recipe: GearRecipe, base: ResolvedModel, device: str) -> GearNetwork:
+    """The network before training: it retrieves as the base does; what is new is drawn from a seed.
+
+    Cross-attention begins with the projections of its layer's self-attention.
+    """
+    config = recipe.model
+    shape = GearShape(
+        base=recipe.base,
+        base_sha256=base.sha256,
+        n_shared=config.n_shared,
+        n_decoder_layers=config.n_decoder_layers,
+        decoder_inner=config.decoder_inner,
+        locate_layers=config.locate_layers,
+        max_tokens=config.max_tokens,
+        max_question_tokens=config.max_question_tokens,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.loop.seed)
+        network = GearNetwork(load_encoder(base.folder, device), shape)
+        for block, layer in zip(network.fusion.blocks, network.encoder.layers(), strict=True):
+            block.begin_as(layer)
+    network.to(device)
+    return network
+
+
+def _train(
+    request: GearRequest, settings: Settings, progress: Progress, measure: Measure
+) -> GearReport:
+    recipe, out = request.recipe, request.out
+    use_threads(settings.n_threads)
+    if request.restart:
+        for name in (CHECKPOINT, CANDIDATE, MODEL):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / CURVE).unlink(missing_ok=True)
+    base = resolve(recipe.base, settings.cache, download=True, progress=progress)
+    examples = read_examples(recipe, request.data, settings, progress)
+    network = begin(recipe, base, settings.device)
+    tokens = GearTokens(base.folder)
+    outcome = train(
+        GearTask(network, tokens, examples, recipe, measure, out / CANDIDATE),
+        recipe.loop,
+        out,
+        progress,
+        fingerprint=_fingerprint(recipe, base, examples),
+        device=settings.device,
+        pick=PICK if examples.located else "",
+    )
+    folder = out / MODEL
+    network.shape = msgspec.structs.replace(network.shape, aggregation=_aggregation(outcome))
+    save_network(network, folder)
+    card = model_card(_facts(request, base, examples), outcome)
+    write_durably(folder / "README.md", card.encode())
+    shutil.copyfile(out / CURVE, folder / CURVE)
+    try:
+        write_durably(folder / PLOT, plot_curves(read_curve(out / CURVE)).encode())
+    except ImportError:
+        progress.note("no plot of the curves: matplotlib is not installed (evident-rag[eval])")
+    shutil.rmtree(out / CANDIDATE, ignore_errors=True)
+    return _report(folder, outcome)
+
+
+def _aggregation(outcome: Outcome) -> Aggregation:
+    """What pointed better at the sentences held out; the paper's way where nothing was measured."""
+    measures = {} if outcome.best is None else outcome.best.measures
+    found: dict[Aggregation, float] = {how: measures.get(LOCATED[how], 0.0) for how in LOCATED}
+    return max(found, key=lambda how: found[how])
+
+
+def _fingerprint(recipe: GearRecipe, base: ResolvedModel, examples: Examples) -> str:
+    facts = [msgspec.to_builtins(recipe), base.sha256, [one.sha256 for one in examples.sets]]
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+
+def _facts(request: GearRequest, base: ResolvedModel, examples: Examples) -> RunFacts:
+    recipe = request.recipe
+    origins = {one.name: f"{one.folder} ({one.split})" for one in recipe.data}
+    if recipe.synthesis is not None:
+        origins["made"] = f"{recipe.synthesis.file} ({', '.join(recipe.synthesis.sources)})"
+    return RunFacts(
+        title=f"GeAR: {request.recipe_name}",
+        command=request.command,
+        recipe_name=request.recipe_name,
+        recipe=recipe,
+        seed=recipe.loop.seed,
+        base=base.name,
+        base_sha256=base.sha256,
+        base_licence=base.licence,
+        machine=request.machine,
+        data=[
+            DataFacts(one.name, origins[one.name], len(one.numbers), one.n_documents, one.sha256)
+            for one in examples.sets
+        ],
+        dev=[
+            f"{len(examples.located)} questions held out, each located in its own document",
+            *(f"{one.name} ({len(one.queries)} questions) retrieved" for one in examples.retrieved),
+        ],
+        use="    rag index build NAME --input PATH --retrievers mine=FOLDER\n"
+        "    rag locate --model FOLDER 'a question' < text",
+        tags=("dense-retrieval", "sentence-localisation"),
+    )
+
+
+def _report(folder: Path, outcome: Outcome) -> GearReport:
+    best = outcome.best
+    return GearReport(
+        model=str(folder),
+        n_steps=outcome.n_steps,
+        kept_step=outcome.n_steps if best is None else best.step,
+        before=outcome.first,
+        after={} if best is None else best.measures,
+        train_s=outcome.train_s,
+        measure_s=outcome.measure_s,
+        sittings=outcome.sittings,
+    )
