@@ -61,11 +61,19 @@ class BertLayer(nn.Module):  # type: ignore[misc]
         self.outer = nn.Linear(shape.intermediate_size, width)
         self.outer_norm = nn.LayerNorm(width, eps=shape.layer_norm_eps)
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """States `[B, L, d]` → the same shape; `mask` bool `[B, 1, 1, L]`, True where read."""
-        query, key, value = (
-            self._heads(part(states)) for part in (self.query, self.key, self.value)
-        )
+    def forward(
+        self,
+        states: torch.Tensor,
+        mask: torch.Tensor | None,
+        context: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """States `[B, L, d]` → the same shape, each reading `context` `[B, M, d]`, or all states.
+
+        `mask` is bool `[B, 1, 1 or L, M]`, True where there is something to read.
+        """
+        read = states if context is None else context
+        query = self._heads(self.query(states))
+        key, value = self._heads(self.key(read)), self._heads(self.value(read))
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         mixed = mixed.transpose(1, 2).reshape(states.shape)
         states = self.attended_norm(states + self.attended(mixed))

@@ -147,7 +147,7 @@ class _Run:
         step, config = self.state.step, self._config
         rate = learning_rate(config, step)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["times"]
         torch.manual_seed(int(np.random.default_rng([config.seed, step]).integers(2**63)))
         examples = self._task.examples(step)
         size = len(examples) // config.accumulate
@@ -249,12 +249,18 @@ class _Log:
 
 def _optimizer(task: Task, config: LoopConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019); biases and norms are not decayed."""
-    parameters = list(task.parameters().values())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in task.parameters().items():
+        times = next((n for key, n in config.faster.items() if name.startswith(key)), 1.0)
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((decay, times), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": decay, "times": times}
+            for (decay, times), parameters in groups.items()
+        ],
+        lr=0.0,
+    )
 
 
 def _autocast(config: LoopConfig, device: str) -> AbstractContextManager[Any]:
