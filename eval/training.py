@@ -23,6 +23,9 @@ from rag.train.pairs import PairSource
 DEPTH = 100
 MEASURES = (PICK, "R@100")
 
+DUPLEX_TOKENS = 128
+"""How much of a document a duplex retriever reads while it is trained: measuring has to be cheap."""
+
 
 def dev_sets(data: Path, sources: Sequence[PairSource]) -> list[DevSet]:
     """BEIR folders with their judgements, grades and documents.
@@ -85,11 +88,13 @@ def sparse_measure(sets: Sequence[DevSet], settings: Settings) -> Measure:
 def duplex_measure(sets: Sequence[DevSet], settings: Settings) -> Measure:
     """A measure of duplex retrievers: mean nDCG@10 over all sets of both halves together.
 
-    `dense` and `lexical` are the same mean of each half alone; then each set's values.
+    `dense` and `lexical` are the same mean of each half alone; then each set's values. Documents
+    are cut after `DUPLEX_TOKENS`.
     """
 
     def measure(folder: Path, held_out: Sequence[DevSet]) -> dict[str, float]:
-        spec = RetrieverSpec("trained", "dupmae", str(folder))
+        params = {"max_tokens": DUPLEX_TOKENS}
+        spec = RetrieverSpec("trained", "dupmae", str(folder), params)
         retriever = open_retriever(
             entry_of(spec, settings, Silent()), Analyzer(AnalyzerConfig()), settings
         )

@@ -23,6 +23,8 @@ DUPLEX = "DuplexOverBert"
 
 MAX_TOKENS = 256
 
+Pooling = Literal["cls", "mean"]
+
 
 class DuplexConfig(msgspec.Struct, frozen=True):
     """`config.json` of our folder, and what a published one is read as.
@@ -31,13 +33,15 @@ class DuplexConfig(msgspec.Struct, frozen=True):
     dense vector, 0: [CLS] as it is. `dense_scale` weighs the dense product against the lexical one;
     `doc_terms` and `query_terms` are the heaviest terms that are kept. With `unit_query` a query's
     lexical weights are scaled to unit length, so that long questions weigh both parts as short
-    ones do.
+    ones do. `pooling` is what the dense vector is made of: [CLS], or the mean over all tokens where
+    the base is an encoder trained for that.
     """
 
     base: str
     base_sha256: str
     n_shared_layers: int
     dimension: int
+    pooling: Pooling = "cls"
     dense_scale: float = 1.0
     normalised: bool = True
     unit_query: bool = True
@@ -86,6 +90,7 @@ def read_duplex(model: ResolvedModel, cache: Path) -> DuplexLayout:
             base_sha256=model.sha256,
             n_shared_layers=0,
             dimension=0,
+            pooling=_pooling(model.folder),
             normalised=_normalises(model.folder),
             unit_query=False,
             max_tokens=_max_tokens(model.folder),
@@ -125,6 +130,14 @@ def _normalises(folder: Path) -> bool:
         return False
     steps = msgspec.json.decode(listing.read_bytes(), type=list[dict[str, Any]])
     return any(str(step.get("type", "")).endswith("Normalize") for step in steps)
+
+
+def _pooling(folder: Path) -> Pooling:
+    """What the folder's sentence-transformers pooling says; without one, [CLS] as published."""
+    for file in sorted(folder.glob("*_Pooling/config.json")):
+        if (read_object(file) or {}).get("pooling_mode_mean_tokens"):
+            return "mean"
+    return "cls"
 
 
 def _max_tokens(folder: Path) -> int:

@@ -1,6 +1,6 @@
 """The dense-lexical duplex encoder (DupMAE, Xiao et al. 2023): one pass, two representations.
 
-    dense    z = W h_CLS
+    dense    z = W h_CLS, or of the mean over all tokens
     lexical  w_j = log(1 + relu(max_i logits_ij)),  i over the ordinary tokens
 
 The paper keeps the pooled logits as they are, its released code has no lexical half; without relu
@@ -95,12 +95,18 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         ids, mask = padded(rows, self.encoder.shape.pad_token_id, self.decoder.device)
         return self.upper.run(self.lower(ids, mask), mask), mask
 
-    def dense(self, states: torch.Tensor) -> torch.Tensor:
+    def dense(self, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """The dense half of states `[B, L, d]`: `[B, dimension]`, unit length if so configured."""
-        found = states[:, 0]
+        found = self.sentence(states, mask)
         if self.projection is not None:
             found = self.projection(found)
         return functional.normalize(found, dim=-1) if self.config.normalised else found
+
+    def sentence(self, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """What stands for the whole text, `[B, d]`: the state of [CLS], or the mean of all."""
+        if self.config.pooling == "cls":
+            return states[:, 0]
+        return mean_state(states, mask)
 
     def ordinary(
         self, states: torch.Tensor, lengths: Sequence[int]
@@ -133,6 +139,14 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         if self.projection is not None:
             found[PROJECTION] = self.projection.weight
         return found
+
+
+def mean_state(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean of states `[B, L, d]` over what is no padding: `[B, d]`."""
+    if mask is None:
+        return states.mean(1)
+    kept = mask[:, :, None].to(states.dtype)
+    return (states * kept).sum(1) / kept.sum(1)
 
 
 @lru_cache(maxsize=4)

@@ -144,8 +144,9 @@ class DupmaeRetriever:
         found = self.empty(len(rows))
         for batch in self.batches([len(row) for row in rows]):
             with torch.inference_mode():
-                states, _ = self.model.states([rows[place] for place in batch])
-                self.fill(found, batch, states, [len(rows[place]) for place in batch], n_terms)
+                states, mask = self.model.states([rows[place] for place in batch])
+                lengths = [len(rows[place]) for place in batch]
+                self.fill(found, batch, states, mask, lengths, n_terms)
             on_done(len(batch))
         return found
 
@@ -167,12 +168,13 @@ class DupmaeRetriever:
         found: Duplex,
         places: Sequence[int],
         states: torch.Tensor,
+        mask: torch.Tensor | None,
         lengths: Sequence[int],
         n_terms: int | None = None,
     ) -> None:
         """Write both halves of states `[B, L, d]` at `places`; passages' terms unless told."""
         if found.dense is not None:
-            found.dense[list(places)] = self.model.dense(states).float().cpu().numpy()
+            found.dense[list(places)] = self.model.dense(states, mask).float().cpu().numpy()
         if self.part == "dense":
             return
         block = self.model.lexical(states, lengths).numpy()

@@ -15,7 +15,7 @@ from rag.models.bert_layers import copy_tensors, padded
 from rag.models.resolver import ResolvedModel
 from rag.retrievers.batching import token_batches
 from rag.retrievers.duplex_layout import DuplexConfig
-from rag.retrievers.duplex_model import DuplexModel, shared_encoder
+from rag.retrievers.duplex_model import DuplexModel, mean_state, shared_encoder
 from rag.retrievers.model_tokens import ModelTokenizer
 from rag.train.dupmae.recipe import DupmaeRecipe
 
@@ -29,7 +29,7 @@ class DuplexNetwork:
     """Owns the model with its upper layers, head and projection to be trained.
 
     They begin as the base's upper layers, a random head, and the principal directions of the
-    base's own embeddings of `texts`: those of [CLS] are to become the same, which `tie` measures.
+    base's own embeddings of `texts`: what `tie` measures is how far from those the dense half is.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class DuplexNetwork:
             base_sha256=base.sha256,
             n_shared_layers=recipe.n_shared_layers,
             dimension=recipe.dimension,
+            pooling=recipe.pooling,
             doc_terms=recipe.doc_terms,
             query_terms=recipe.query_terms,
             max_tokens=recipe.max_tokens,
@@ -102,7 +103,7 @@ class DuplexNetwork:
         """
         with torch.no_grad():
             states = self.encoder.run(lower, mask, self.model.config.n_shared_layers)
-            return mean_embedding(states, mask) @ self._basis.t()
+            return functional.normalize(mean_state(states, mask).float(), dim=1) @ self._basis.t()
 
     def save(self, folder: Path) -> None:
         """Write what `rag.retrievers.duplex_layout` opens, weights in float16."""
@@ -138,14 +139,6 @@ class DuplexNetwork:
             for places in token_batches([len(row) for row in rows], 4096):
                 ids, mask = padded([rows[place] for place in places], 0, self.device)
                 states = self.encoder.run(self.encoder.embed(ids), mask)
-                found.append(mean_embedding(states, mask))
+                found.append(functional.normalize(mean_state(states, mask), dim=1))
         basis = torch.linalg.svd(torch.cat(found), full_matrices=True).Vh
         return basis[: self.model.config.dimension].contiguous()
-
-
-def mean_embedding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mean of states `[B, L, d]` over what is no padding, of unit length: `[B, d]`."""
-    if mask is None:
-        return functional.normalize(states.float().mean(1), dim=1)
-    kept = mask[:, :, None].to(states.dtype)
-    return functional.normalize((states * kept).sum(1).float(), dim=1)

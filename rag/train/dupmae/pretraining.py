@@ -1,12 +1,14 @@
-"""Phase 1: what [CLS] and the ordinary tokens say must let two simple decoders tell the text.
+"""Phase 1: what stands for the text, and its ordinary tokens, must let simple decoders tell it.
 
 The encoder reads a text with 30% of its words hidden and predicts those (masked LM). A decoder of
-one layer has to tell every token from [CLS] and half of the others (enhanced decoding, Xiao et al.
-2022). The maximum of the ordinary tokens' logits has to tell the set of tokens (Xiao et al. 2023).
+one layer has to tell every token from the text's one state, [CLS] or the mean, and half of the
+other tokens (enhanced decoding, Xiao et al. 2022). The maximum of the ordinary tokens' logits has
+to tell the set of tokens (Xiao et al. 2023).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,9 +25,12 @@ from rag.train.splade_loss import flops
 
 DECODER = "decoder."
 
+TIED = 0.25
+"""Share of the texts that are tied to the base: it has to read them too, all of them."""
+
 
 class EnhancedDecoder(nn.Module):  # type: ignore[misc]
-    """One transformer layer whose queries know [CLS] and their position only.
+    """One transformer layer whose queries know the text's one state and their position only.
 
     It begins as the encoder's last layer: a random one would have to learn attention first.
     """
@@ -38,15 +43,16 @@ class EnhancedDecoder(nn.Module):  # type: ignore[misc]
         copy_tensors(dict(last.named_parameters()), dict(self.layer.named_parameters()))
 
     def forward(
-        self, cls: torch.Tensor, embedded: torch.Tensor, seen: torch.Tensor
+        self, sentence: torch.Tensor, embedded: torch.Tensor, seen: torch.Tensor
     ) -> torch.Tensor:
-        """States `[B, L, d]` from h_CLS `[B, d]`, embeddings of the whole text and visibility.
+        """States `[B, L, d]` from the text's one state h `[B, d]`, its embeddings and visibility.
 
-        Queries are h_CLS + p_i; what is read is h_CLS at position 0 and the embeddings elsewhere.
+        Queries are h + p_i; what is read is h at position 0 and the whole text's embeddings
+        elsewhere.
         """
         places = self._positions[0][: embedded.shape[1]]
-        queries = cls[:, None, :] + places[None, :, :]
-        context = torch.cat([cls[:, None, :].to(embedded.dtype), embedded[:, 1:]], dim=1)
+        queries = sentence[:, None, :] + places[None, :, :]
+        context = torch.cat([sentence[:, None, :].to(embedded.dtype), embedded[:, 1:]], dim=1)
         found: torch.Tensor = self.layer(queries, seen[:, None], context)
         return found
 
@@ -112,8 +118,10 @@ class PretrainingTask:
         ]
         found["bag_of_words"] = bag_of_words_loss(pooled, bags)
         found["sparsity"] = flops(torch.log1p(torch.relu(pooled)))
-        found["decoder"] = self._decode(states[:, 0], ids, mask, terms)
-        found["tie"] = self._tie(states, ids, mask)
+        sentence = network.model.sentence(states, mask)
+        found["decoder"] = self._decode(sentence, ids, mask, terms)
+        some = slice(math.ceil(len(rows) * TIED))
+        found["tie"] = self._tie(states[some], ids[some], mask[some])
         found["loss"] = (
             config.mlm * found["mlm"]
             + config.decoder * found["decoder"]
@@ -142,12 +150,12 @@ class PretrainingTask:
         return self._tell(states[rows, columns], ids[rows, columns], terms)
 
     def _decode(
-        self, cls: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor, terms: Terms
+        self, sentence: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor, terms: Terms
     ) -> torch.Tensor:
-        """The [CLS] decoder's loss, on ordinary tokens."""
+        """The decoder's loss, on ordinary tokens."""
         with torch.no_grad():
             embedded = self.network.encoder.embed(ids)
-        told = self._decoder(cls, embedded, visibility(mask, self._config.visible))
+        told = self._decoder(sentence, embedded, visibility(mask, self._config.visible))
         # A row's last token is [SEP]: it and [CLS] are not told.
         ordinary = mask.clone()
         ordinary[:, :-1] &= mask[:, 1:]
@@ -162,9 +170,9 @@ class PretrainingTask:
         return token_loss(logits.float() + network.head.bias[terms.ids], terms.places(tokens))
 
     def _tie(self, states: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """How far [CLS] of the text with hidden words is from the base's view of the whole text."""
+        """How far the text with hidden words is from the base's view of the whole text."""
         if not self._config.tie:
             return torch.zeros((), device=ids.device)
         with torch.no_grad():
             lower = self.network.model.lower(ids, mask)
-        return tie_loss(self.network.model.dense(states), self.network.embedding(lower, mask))
+        return tie_loss(self.network.model.dense(states, mask), self.network.embedding(lower, mask))

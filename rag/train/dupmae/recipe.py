@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from rag.retrievers.duplex_layout import Pooling
 from rag.train.candidates import MiningConfig
 from rag.train.pairs import PairSource
 from rag.train.recipe import Count, LoopConfig, Share
@@ -20,7 +21,7 @@ class PretrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     `file` has one `{source, text}` a line; only `sources` are read (none: all). `masked` is the
     share of words that the encoder does not see, `visible` the share of tokens that each row of
-    the [CLS] decoder does. The loss is mlm · masked LM + decoder · [CLS] decoder + bag_of_words ·
+    the decoder does. The loss is mlm · masked LM + decoder · enhanced decoder + bag_of_words ·
     bag of words + tie · (1 − cosine to the base's own embedding) + sparsity · FLOPS of the lexical
     weights. Its softmaxes are over the batch's own tokens and `n_terms` others, drawn for each
     step (0: all of the vocabulary).
@@ -63,11 +64,15 @@ class DuplexLossConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One stage of fine-tuning: a run of its own that begins with the one before."""
+    """One stage of fine-tuning: a run of its own that begins with the one before.
+
+    One that is not `measured` keeps its last state; the last one must be.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
     loop: LoopConfig
     loss: DuplexLossConfig = DuplexLossConfig()
+    measured: bool = True
 
 
 class DupmaeRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +90,7 @@ class DupmaeRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stages: tuple[StageConfig, ...]
     n_shared_layers: Annotated[int, Meta(ge=0)] = 3
     dimension: Count = 192
+    pooling: Pooling = "cls"
     doc_terms: Count = 192
     query_terms: Count = 64
     max_tokens: Tokens = 256
@@ -100,6 +106,8 @@ class DupmaeRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = [source.name for source in (*self.data, *self.dev)]
         if len(set(names)) != len(names):
             raise ValueError("data and dev: two sets have one name")
+        if not self.stages[-1].measured:
+            raise ValueError("stages: the last one must be measured")
         stages = [stage.name for stage in self.stages]
         if len(set(stages)) != len(stages):
             raise ValueError("stages: two have one name")

@@ -113,7 +113,7 @@ def _train(
                 progress,
                 fingerprint=fingerprint,
                 device=settings.device,
-                pick=PICK,
+                pick=PICK if stage.measured else "",
             )
         )
         network.save(out / MODEL)
@@ -145,12 +145,12 @@ def _describe(
 
 
 def _overall(phases: Sequence[Outcome]) -> Outcome:
-    """All phases as one run: measured first after pre-training, the last stage's best was kept."""
+    """All phases as one run: `first` is what the first measured stage began with."""
     done = sum(phase.n_steps for phase in phases[:-1])
     best = phases[-1].best
     return Outcome(
         n_steps=done + phases[-1].n_steps,
-        first=phases[1].first,
+        first=next(phase.first for phase in phases if phase.first),
         best=None if best is None else msgspec.structs.replace(best, step=done + best.step),
         train_s=sum(phase.train_s for phase in phases),
         measure_s=sum(phase.measure_s for phase in phases),

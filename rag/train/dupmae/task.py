@@ -54,7 +54,7 @@ class DuplexTask:
     ) -> None:
         self.network = network
         self._sets, self._config, self._dev = sets, stage.loss, dev
-        self._measure, self._folder = measure, folder
+        self._measure, self._folder, self._measured = measure, folder, stage.measured
         self._examples = Examples(sets, stage)
         on_cpu = network.device.type == "cpu"
         self._workers = WorkerThreads(torch.get_num_threads() if on_cpu else 1)
@@ -102,7 +102,9 @@ class DuplexTask:
         """Nothing goes on between updates."""
 
     def measure(self) -> dict[str, float]:
-        """Write the model as it would be delivered, and have that measured."""
+        """Write the model as it would be delivered, and have that measured, if the stage is."""
+        if not self._measured:
+            return {}
         self.network.save(self._folder)
         return self._measure(self._folder, self._dev)
 
@@ -116,7 +118,7 @@ class DuplexTask:
             some = [rows[place] for place in places]
             states, mask, lower = network.states(some)
             head, counts = network.model.ordinary(states, [len(row) for row in some])
-            vectors = network.model.dense(states)
+            vectors = network.model.dense(states, mask)
             base = network.embedding(lower, mask) if self._config.tie else vectors
             for number, (place, tokens) in enumerate(zip(places, head.split(counts), strict=True)):
                 dense[place], ordinary[place] = vectors[number], tokens
