@@ -24,7 +24,7 @@ DEPTH = 100
 MEASURES = (PICK, "R@100")
 
 DUPLEX_TOKENS = 128
-"""How much of a document a duplex retriever reads while it is trained: measuring has to be cheap."""
+"""What a duplex retriever reads of a document while it is trained: measuring has to be cheap."""
 
 
 def dev_sets(data: Path, sources: Sequence[PairSource]) -> list[DevSet]:

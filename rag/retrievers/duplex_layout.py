@@ -34,7 +34,8 @@ class DuplexConfig(msgspec.Struct, frozen=True):
     `doc_terms` and `query_terms` are the heaviest terms that are kept. With `unit_query` a query's
     lexical weights are scaled to unit length, so that long questions weigh both parts as short
     ones do. `pooling` is what the dense vector is made of: [CLS], or the mean over all tokens where
-    the base is an encoder trained for that.
+    the base is an encoder trained for that. `literal` says that there is a gate for the text's own
+    tokens.
     """
 
     base: str
@@ -45,6 +46,7 @@ class DuplexConfig(msgspec.Struct, frozen=True):
     dense_scale: float = 1.0
     normalised: bool = True
     unit_query: bool = True
+    literal: bool = False
     doc_terms: Annotated[int, Meta(ge=1)] = 192
     query_terms: Annotated[int, Meta(ge=1)] = 64
     max_tokens: Annotated[int, Meta(ge=8)] = MAX_TOKENS

@@ -34,6 +34,7 @@ TRANSFORM = "cls.predictions.transform"
 DECODER_BIAS = "cls.predictions.bias"
 DECODER = "cls.predictions.decoder.weight"
 PROJECTION = "projection.weight"
+LITERAL = "literal."
 
 
 class LexicalHead(nn.Module):  # type: ignore[misc]
@@ -62,6 +63,24 @@ class LexicalHead(nn.Module):  # type: ignore[misc]
         }
 
 
+class LiteralGate(nn.Module):  # type: ignore[misc]
+    """How much more a text's own tokens weigh than what the head says of them.
+
+    To the logit of token t at position i, where it stands, is added softplus(table_t + v · h_i).
+    A head that was trained for hours learns to name the tokens it sees; one that was trained for
+    minutes need not: it is told which they are.
+    """
+
+    def __init__(self, shape: BertShape) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(shape.vocab_size))
+        self.direction = nn.Parameter(torch.zeros(shape.hidden_size))
+
+    def forward(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """States `[n, d]` and the tokens `[n]` that stand there → what is added `[n]`."""
+        return functional.softplus(self.table[tokens] + states.float() @ self.direction)
+
+
 class DuplexModel(nn.Module):  # type: ignore[misc]
     """A shared encoder with upper layers, head and projection of its own.
 
@@ -77,6 +96,7 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         self.upper = encoder.upper(config.n_shared_layers)
         self.head = LexicalHead(shape) if head else None
         self.decoder: torch.Tensor = encoder.words.weight
+        self.literal = LiteralGate(shape) if config.literal else None
         self.projection = None
         if config.dimension:
             self.projection = nn.Linear(shape.hidden_size, config.dimension, bias=False)
@@ -109,27 +129,49 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         return mean_state(states, mask)
 
     def ordinary(
-        self, states: torch.Tensor, lengths: Sequence[int]
+        self, states: torch.Tensor, rows: Sequence[Sequence[int]]
     ) -> tuple[torch.Tensor, list[int]]:
-        """The head's states of the ordinary tokens, end to end `[n, d]`, and how many each row has.
+        """The states of the ordinary tokens, end to end `[n, d]`, and how many each row has.
 
-        Row i has `lengths[i]` tokens, the first [CLS] and the last [SEP]; neither is ordinary.
+        A row of token ids begins with [CLS] and ends with [SEP]; neither is ordinary.
         """
-        assert self.head is not None
-        counts = [max(0, length - 2) for length in lengths]
-        kept = [states[row, 1 : 1 + count] for row, count in enumerate(counts)]
-        return self.head(torch.cat(kept)), counts
+        counts = [max(0, len(row) - 2) for row in rows]
+        kept = [states[number, 1 : 1 + count] for number, count in enumerate(counts)]
+        return torch.cat(kept), counts
 
-    def lexical(self, states: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    def literal_weights(
+        self, states: torch.Tensor, headed: torch.Tensor, rows: Sequence[Sequence[int]]
+    ) -> torch.Tensor | None:
+        """Weights `[B, V]` of the texts' own tokens by the gate, 0 elsewhere; None without one.
+
+        `states` and `headed` `[n, d]` are of the ordinary tokens, before and after the head.
+        """
+        if self.literal is None or self.head is None:
+            return None
+        tokens = torch.tensor(
+            [token for row in rows for token in row[1:-1]], device=states.device, dtype=torch.long
+        )
+        logits = (headed.float() * self.decoder[tokens]).sum(1) + self.head.bias[tokens]
+        weights = torch.log1p(torch.relu(logits + self.literal(states, tokens)))
+        n_terms = len(self.decoder)
+        firsts = torch.arange(len(rows), device=states.device) * n_terms
+        counts = torch.tensor([max(0, len(row) - 2) for row in rows], device=states.device)
+        places = tokens + firsts.repeat_interleave(counts)
+        block = weights.new_zeros(len(rows) * n_terms)
+        return block.scatter_reduce(0, places, weights, "amax").view(len(rows), n_terms)
+
+    def lexical(self, states: torch.Tensor, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """The lexical half `[B, V]` on the CPU, without gradients; rows without tokens are 0."""
         assert self.head is not None
-        hidden, counts = self.ordinary(states, lengths)
-        found = torch.zeros((len(counts), len(self.decoder)))
-        there = [row for row, count in enumerate(counts) if count]
+        ordinary, counts = self.ordinary(states, rows)
+        headed = self.head(ordinary)
+        found = states.new_zeros((len(rows), len(self.decoder)))
+        there = [number for number, count in enumerate(counts) if count]
         if there:
-            some = [counts[row] for row in there]
-            found[there] = pool(hidden, some, self.decoder, self.head.bias).cpu()
-        return found
+            some = [counts[number] for number in there]
+            found[there] = pool(headed, some, self.decoder, self.head.bias)
+        literal = self.literal_weights(ordinary, headed, rows)
+        return (found if literal is None else torch.maximum(found, literal)).cpu()
 
     def trained(self) -> dict[str, nn.Parameter]:
         """What a folder of ours holds, by name."""
@@ -138,6 +180,8 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
             found |= self.head.published()
         if self.projection is not None:
             found[PROJECTION] = self.projection.weight
+        if self.literal is not None:
+            found |= {f"{LITERAL}{name}": one for name, one in self.literal.named_parameters()}
         return found
 
 

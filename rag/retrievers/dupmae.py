@@ -145,8 +145,7 @@ class DupmaeRetriever:
         for batch in self.batches([len(row) for row in rows]):
             with torch.inference_mode():
                 states, mask = self.model.states([rows[place] for place in batch])
-                lengths = [len(rows[place]) for place in batch]
-                self.fill(found, batch, states, mask, lengths, n_terms)
+                self.fill(found, batch, states, mask, [rows[p] for p in batch], n_terms)
             on_done(len(batch))
         return found
 
@@ -169,7 +168,7 @@ class DupmaeRetriever:
         places: Sequence[int],
         states: torch.Tensor,
         mask: torch.Tensor | None,
-        lengths: Sequence[int],
+        rows: Sequence[Sequence[int]],
         n_terms: int | None = None,
     ) -> None:
         """Write both halves of states `[B, L, d]` at `places`; passages' terms unless told."""
@@ -177,7 +176,7 @@ class DupmaeRetriever:
             found.dense[list(places)] = self.model.dense(states, mask).float().cpu().numpy()
         if self.part == "dense":
             return
-        block = self.model.lexical(states, lengths).numpy()
+        block = self.model.lexical(states, rows).numpy()
         for place, weights in zip(places, block, strict=True):
             ids = np.flatnonzero(weights).astype(np.uint32)
             found.terms[place] = heaviest(ids, weights[ids], n_terms or self._doc_terms)

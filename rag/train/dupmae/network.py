@@ -21,6 +21,10 @@ from rag.train.dupmae.recipe import DupmaeRecipe
 
 SCALE = "dense_scale"
 HEAD_STD = 0.02
+RARITY_TEXTS = 8192
+IDF_SHARE = 0.7
+"""A token that stands in a text begins with a logit of this times its IDF."""
+
 BASIS_TEXTS = 512
 """Texts whose embeddings the projection's first directions are the principal ones of."""
 
@@ -30,6 +34,7 @@ class DuplexNetwork:
 
     They begin as the base's upper layers, a random head, and the principal directions of the
     base's own embeddings of `texts`: what `tie` measures is how far from those the dense half is.
+    The literal gate, where the recipe wants one, begins as the tokens' rarity in `texts`.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class DuplexNetwork:
             doc_terms=recipe.doc_terms,
             query_terms=recipe.query_terms,
             max_tokens=recipe.max_tokens,
+            literal=recipe.literal,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -66,6 +72,8 @@ class DuplexNetwork:
         self._basis = self._principal(texts[:BASIS_TEXTS])
         with torch.no_grad():
             self.projection.weight.copy_(self._basis)
+            if self.model.literal is not None:
+                self.model.literal.table.copy_(self._rarity(texts[:RARITY_TEXTS]))
 
     @property
     def device(self) -> torch.device:
@@ -130,6 +138,14 @@ class DuplexNetwork:
         config = msgspec.json.decode((folder / "config.json").read_bytes(), type=DuplexConfig)
         with torch.no_grad():
             self.dense_scale.fill_(config.dense_scale).log_()
+
+    def _rarity(self, texts: Sequence[str]) -> torch.Tensor:
+        """The literal gate's table `[V]`: what softplus turns into a share of the tokens' IDF."""
+        counts = torch.zeros(len(self.model.decoder))
+        for row in self.rows(texts, self.model.config.max_tokens):
+            counts[sorted(set(row))] += 1
+        idf = torch.log1p((len(texts) - counts + 0.5) / (counts + 0.5))
+        return (IDF_SHARE * idf).expm1().log()
 
     def _principal(self, texts: Sequence[str]) -> torch.Tensor:
         """The first right singular vectors of the base's embeddings: `[dimension, d]`."""

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from rag.models.bert_layers import BertLayer, copy_tensors, padded
+from rag.retrievers.duplex_model import LITERAL
 from rag.train.dupmae.losses import Terms, bag_of_words_loss, tie_loss, token_loss
 from rag.train.dupmae.masking import CONTINUES, mask_words, visibility
 from rag.train.dupmae.network import DuplexNetwork
@@ -72,9 +73,10 @@ class PretrainingTask:
         self._mask_token = vocabulary.index("[MASK]")
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
-        """The network's and the decoder's, which is thrown away afterwards."""
+        """The network's, without a literal gate, and the decoder's, which is thrown away."""
         mine = {f"{DECODER}{name}": one for name, one in self._decoder.named_parameters()}
-        return {**self.network.parameters(), **mine}
+        named = self.network.parameters().items()
+        return {name: one for name, one in named if not name.startswith(LITERAL)} | mine
 
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """The parameters are all."""
@@ -107,11 +109,9 @@ class PretrainingTask:
         table = network.model.decoder[terms.ids]
         bias = network.head.bias[terms.ids]
         found = {"mlm": self._masked_lm(states, ids, [places for _, places in hidden], terms)}
-        ordinary, counts = network.model.ordinary(states, [len(row) for row in rows])
-        pooled = (
-            torch.stack([(text @ table.t()).amax(0) for text in ordinary.split(counts)]).float()
-            + bias
-        )
+        ordinary, counts = network.model.ordinary(states, rows)
+        headed = network.head(ordinary).split(counts)
+        pooled = torch.stack([(text @ table.t()).amax(0) for text in headed]).float() + bias
         bags = [
             terms.places(torch.tensor(sorted(set(row[1:-1])), device=network.device))
             for row in rows

@@ -91,6 +91,7 @@ class DupmaeRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n_shared_layers: Annotated[int, Meta(ge=0)] = 3
     dimension: Count = 192
     pooling: Pooling = "cls"
+    literal: bool = False
     doc_terms: Count = 192
     query_terms: Count = 64
     max_tokens: Tokens = 256

@@ -32,11 +32,13 @@ class Halves(msgspec.Struct, frozen=True):
     """Texts as both halves see them.
 
     `dense` `[n, d]` of unit length; `ordinary` the head's states of each text's ordinary tokens
-    `[tokens, d]`; `tie` `[n]` the base's own embeddings, or None.
+    `[tokens, d]`; `literal` `[n, V]` the weights of its own tokens by the gate, or None; `tie`
+    `[n, d]` the base's own embeddings, or None.
     """
 
     dense: torch.Tensor
     ordinary: list[torch.Tensor]
+    literal: torch.Tensor | None
     tie: torch.Tensor | None
 
 
@@ -113,18 +115,25 @@ class DuplexTask:
         network = self.network
         rows = network.rows(texts, self._config.max_tokens)
         dense: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-        ordinary, ties = list(dense), list(dense)
+        ordinary, literal, ties = list(dense), list(dense), list(dense)
         for places in token_batches([len(row) for row in rows], CHUNK_TOKENS):
             some = [rows[place] for place in places]
             states, mask, lower = network.states(some)
-            head, counts = network.model.ordinary(states, [len(row) for row in some])
+            tokens, counts = network.model.ordinary(states, some)
+            headed = network.head(tokens)
+            own = network.model.literal_weights(tokens, headed, some)
             vectors = network.model.dense(states, mask)
             base = network.embedding(lower, mask) if self._config.tie else vectors
-            for number, (place, tokens) in enumerate(zip(places, head.split(counts), strict=True)):
-                dense[place], ordinary[place] = vectors[number], tokens
-                ties[place] = base[number]
-        tie = torch.stack(ties).float() if self._config.tie else None
-        return Halves(torch.stack(dense).float(), ordinary, tie)
+            for number, (place, part) in enumerate(zip(places, headed.split(counts), strict=True)):
+                dense[place], ordinary[place], ties[place] = vectors[number], part, base[number]
+                if own is not None:
+                    literal[place] = own[number]
+        return Halves(
+            dense=torch.stack(dense).float(),
+            ordinary=ordinary,
+            literal=None if network.model.literal is None else torch.stack(literal),
+            tie=torch.stack(ties).float() if self._config.tie else None,
+        )
 
     def query_weights(self, questions: Halves) -> torch.Tensor:
         """`[B, V]` weights of unit length, the heaviest `query_terms` of each."""
@@ -136,6 +145,8 @@ class DuplexTask:
             network.head.bias,
             self._workers,
         )
+        if questions.literal is not None:
+            weights = torch.maximum(weights, questions.literal)
         limit = weights.detach().topk(config.query_terms, dim=1).values[:, -1:]
         weights = weights * (weights >= limit)
         return weights / weights.norm(dim=1, keepdim=True).clamp(min=SMALLEST)
@@ -158,6 +169,8 @@ class DuplexTask:
             [(some @ rows.t()).amax(0) if len(some) else nothing for some in passages.ordinary]
         )
         weights = torch.log1p(torch.relu(pooled.float() + bias))
+        if passages.literal is not None:
+            weights = torch.maximum(weights, passages.literal[:, terms])
         return asked[:, used] @ weights[:, : len(used)].t(), weights[:, len(used) :]
 
 
