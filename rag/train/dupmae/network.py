@@ -25,8 +25,10 @@ RARITY_TEXTS = 8192
 IDF_SHARE = 0.7
 """A token that stands in a text begins with a logit of this times its IDF."""
 
-BASIS_TEXTS = 512
+BASIS_TEXTS = 1024
 """Texts whose embeddings the projection's first directions are the principal ones of."""
+
+BASIS_TOKENS = 64
 
 
 class DuplexNetwork:
@@ -69,11 +71,11 @@ class DuplexNetwork:
         self.dense_scale = nn.Parameter(torch.tensor(recipe.dense_scale, device=device).log())
         self._tokenizers: dict[int, ModelTokenizer] = {}
         self._base = base
-        self._basis = self._principal(texts[:BASIS_TEXTS])
+        self._basis = self._principal(_spread(texts, BASIS_TEXTS))
         with torch.no_grad():
             self.projection.weight.copy_(self._basis)
             if self.model.literal is not None:
-                self.model.literal.table.copy_(self._rarity(texts[:RARITY_TEXTS]))
+                self.model.literal.table.copy_(self._rarity(_spread(texts, RARITY_TEXTS)))
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +124,7 @@ class DuplexNetwork:
             name: parameter.detach().to("cpu", torch.float16).contiguous()
             for name, parameter in self.model.trained().items()
         }
-        scale = round(float(self.dense_scale.exp()), 4)
+        scale = round(float(self.dense_scale.detach().exp()), 4)
         config = msgspec.structs.replace(self.model.config, dense_scale=scale)
         write_durably(folder / "model.safetensors", save(tensors))
         write_durably(folder / "config.json", msgspec.json.format(msgspec.json.encode(config)))
@@ -149,7 +151,7 @@ class DuplexNetwork:
 
     def _principal(self, texts: Sequence[str]) -> torch.Tensor:
         """The first right singular vectors of the base's embeddings: `[dimension, d]`."""
-        rows = self.rows(texts, self.model.config.max_tokens)
+        rows = self.rows(texts, BASIS_TOKENS)
         found = []
         with torch.no_grad():
             for places in token_batches([len(row) for row in rows], 4096):
@@ -158,3 +160,8 @@ class DuplexNetwork:
                 found.append(functional.normalize(mean_state(states, mask), dim=1))
         basis = torch.linalg.svd(torch.cat(found), full_matrices=True).Vh
         return basis[: self.model.config.dimension].contiguous()
+
+
+def _spread(texts: Sequence[str], n_texts: int) -> Sequence[str]:
+    """At most `n_texts` of the texts, evenly from first to last: files are sorted by source."""
+    return texts[:: max(1, len(texts) // n_texts)][:n_texts]

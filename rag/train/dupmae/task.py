@@ -139,7 +139,7 @@ class DuplexTask:
         """`[B, V]` weights of unit length, the heaviest `query_terms` of each."""
         network, config = self.network, self.network.model.config
         weights = sparse_pool(
-            torch.cat(questions.ordinary),
+            torch.cat(questions.ordinary).float(),
             [len(tokens) for tokens in questions.ordinary],
             network.model.decoder,
             network.head.bias,
