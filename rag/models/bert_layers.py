@@ -14,6 +14,7 @@ layers with GELU and absolute positions, as in BERT (Devlin et al. 2019); nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,12 @@ def load_encoder(folder: Path, device: str = "cpu") -> BertEncoder:
     return encoder
 
 
+@lru_cache(maxsize=4)
+def shared_encoder(folder: Path, device: str) -> BertEncoder:
+    """An encoder that nobody changes, loaded once for all that build on it."""
+    return load_encoder(folder, device)
+
+
 def bert_shape(folder: Path) -> BertShape:
     """The encoder's size. Raises `Unsupported` when it is no BERT with GELU, absolute positions."""
     config = read_object(folder / "config.json") or {}
@@ -252,3 +259,11 @@ def padded(
         return ids.to(device), None
     mask = torch.arange(longest)[None, :] < lengths[:, None]
     return ids.to(device), mask.to(device)
+
+
+def mean_state(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean of states `[B, L, d]` over what is no padding: `[B, d]`."""
+    if mask is None:
+        return states.mean(1)
+    kept = mask[:, :, None].to(states.dtype)
+    return (states * kept).sum(1) / kept.sum(1)

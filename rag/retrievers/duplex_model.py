@@ -11,8 +11,6 @@ a product of two negative logits would count as a match, so weights are SPLADE's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -23,9 +21,10 @@ from rag.models.bert_layers import (
     BertEncoder,
     BertShape,
     copy_tensors,
-    load_encoder,
+    mean_state,
     padded,
     read_tensors,
+    shared_encoder,
 )
 from rag.retrievers.duplex_layout import DuplexConfig, DuplexLayout
 from rag.retrievers.max_pooling import pool
@@ -183,20 +182,6 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         if self.literal is not None:
             found |= {f"{LITERAL}{name}": one for name, one in self.literal.named_parameters()}
         return found
-
-
-def mean_state(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mean of states `[B, L, d]` over what is no padding: `[B, d]`."""
-    if mask is None:
-        return states.mean(1)
-    kept = mask[:, :, None].to(states.dtype)
-    return (states * kept).sum(1) / kept.sum(1)
-
-
-@lru_cache(maxsize=4)
-def shared_encoder(folder: Path, device: str) -> BertEncoder:
-    """An encoder that nobody changes, loaded once for all that build on it."""
-    return load_encoder(folder, device)
 
 
 def load_duplex(layout: DuplexLayout, device: str) -> DuplexModel:

@@ -29,6 +29,7 @@ from rag.progress import Progress, Silent
 from rag.retrievers.batching import token_batches
 from rag.retrievers.duplex_layout import DuplexLayout, read_duplex
 from rag.retrievers.model_tokens import ModelTokenizer
+from rag.retrievers.one_pass import SharedLayers
 from rag.retrievers.retriever import EncodedQuery, RetrieverSpec
 from rag.retrievers.vocabulary_encoder import MAX_WEIGHTS, heaviest
 
@@ -91,15 +92,30 @@ class DupmaeRetriever:
         self._query_terms = params.query_terms or config.query_terms
         self.passage_prompt, self._query_prompt = layout.passage_prompt, layout.query_prompt
 
+    def shared_layers(self) -> SharedLayers | None:
+        """The base's lowest layers; None for a checkpoint that is an encoder of its own."""
+        config = self.model.config
+        if not config.n_shared_layers:
+            return None
+        return SharedLayers(
+            encoder=self.model.encoder,
+            tokenizer=self.tokenizer,
+            sha256=config.base_sha256,
+            max_tokens=self.max_tokens,
+            passage_prompt=self.passage_prompt,
+            n_layers=config.n_shared_layers,
+            batch_tokens=self._batch_tokens,
+        )
+
     def encode_passages(
         self, texts: Sequence[str], on_done: Callable[[int], None]
     ) -> PassageVectors:
         """Dense float32 `[n, d]` and the heaviest terms, or the half that is used."""
         prompted = [self.passage_prompt + text for text in texts]
         rows = [read.ids for read in self.tokenizer.read(prompted)]
-        return self.passage_vectors(self._encode(rows, self._doc_terms, on_done))
+        return self.finish(self._encode(rows, self._doc_terms, on_done))
 
-    def passage_vectors(self, found: Duplex) -> PassageVectors:
+    def finish(self, found: Duplex) -> PassageVectors:
         """What the index keeps of encoded passages."""
         if self.part == "dense":
             return PassageVectors(dense=found.dense)
@@ -141,37 +157,45 @@ class DupmaeRetriever:
         """Encode rows of token ids, in batches of like length."""
         import torch
 
-        found = self.empty(len(rows))
-        for batch in self.batches([len(row) for row in rows]):
+        found = self.begin(len(rows))
+        widest = max(1, MAX_WEIGHTS // len(self.vocabulary))
+        for batch in token_batches([len(row) for row in rows], self._batch_tokens, widest):
+            some = [rows[place] for place in batch]
             with torch.inference_mode():
-                states, mask = self.model.states([rows[place] for place in batch])
-                self.fill(found, batch, states, mask, [rows[p] for p in batch], n_terms)
+                states, mask = self.model.states(some)
+                self._write(found, batch, states, mask, some, n_terms)
             on_done(len(batch))
         return found
 
-    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Places of rows that are computed together."""
-        widest = max(1, MAX_WEIGHTS // len(self.vocabulary))
-        return list(token_batches(lengths, self._batch_tokens, widest))
-
-    def empty(self, n_rows: int) -> Duplex:
-        """Room for what `fill` writes."""
+    def begin(self, n_passages: int) -> Duplex:
+        """Room for what `take` writes."""
         dense = None
         if self.part != "lexical":
-            dense = np.zeros((n_rows, self.model.dimension), dtype=np.float32)
+            dense = np.zeros((n_passages, self.model.dimension), dtype=np.float32)
         nothing = (np.zeros(0, np.uint32), np.zeros(0, np.float32))
-        return Duplex(dense, [] if self.part == "dense" else [nothing] * n_rows)
+        return Duplex(dense, [] if self.part == "dense" else [nothing] * n_passages)
 
-    def fill(
+    def take(
         self,
         found: Duplex,
         places: Sequence[int],
         states: torch.Tensor,
         mask: torch.Tensor | None,
         rows: Sequence[Sequence[int]],
-        n_terms: int | None = None,
     ) -> None:
-        """Write both halves of states `[B, L, d]` at `places`; passages' terms unless told."""
+        """Go on from the shared layers' states and write both halves of passages."""
+        self._write(found, places, self.model.upper.run(states, mask), mask, rows, self._doc_terms)
+
+    def _write(
+        self,
+        found: Duplex,
+        places: Sequence[int],
+        states: torch.Tensor,
+        mask: torch.Tensor | None,
+        rows: Sequence[Sequence[int]],
+        n_terms: int,
+    ) -> None:
+        """Both halves of the last layer's states, with the `n_terms` heaviest terms."""
         if found.dense is not None:
             found.dense[list(places)] = self.model.dense(states, mask).float().cpu().numpy()
         if self.part == "dense":
@@ -179,7 +203,7 @@ class DupmaeRetriever:
         block = self.model.lexical(states, rows).numpy()
         for place, weights in zip(places, block, strict=True):
             ids = np.flatnonzero(weights).astype(np.uint32)
-            found.terms[place] = heaviest(ids, weights[ids], n_terms or self._doc_terms)
+            found.terms[place] = heaviest(ids, weights[ids], n_terms)
 
 
 def dupmae_entry(

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from indexes.files import write_durably
-from rag.models.bert_layers import copy_tensors, padded
+from rag.models.bert_layers import copy_tensors, mean_state, padded, shared_encoder
 from rag.models.resolver import ResolvedModel
 from rag.retrievers.batching import token_batches
 from rag.retrievers.duplex_layout import DuplexConfig
-from rag.retrievers.duplex_model import DuplexModel, mean_state, shared_encoder
+from rag.retrievers.duplex_model import DuplexModel
 from rag.retrievers.model_tokens import ModelTokenizer
 from rag.train.dupmae.recipe import DupmaeRecipe
 
