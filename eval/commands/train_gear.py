@@ -29,7 +29,11 @@ def add_parser(kinds: Any, common: argparse.ArgumentParser) -> None:
         "--data", type=Path, required=True, metavar="DIR", help="what the recipe's files are in"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--restart", action="store_true", help="forget what DIR has of a run")
+    last = parser.add_mutually_exclusive_group()
+    last.add_argument("--restart", action="store_true", help="forget what DIR has of a run")
+    last.add_argument(
+        "--finish", action="store_true", help="end an interrupted run where it stands"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -51,6 +55,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         machine=f"{machine.cpu}, {settings.n_threads or machine.n_cores} threads, "
         f"device {settings.device}",
         restart=args.restart,
+        finish=args.finish,
     )
     report = train_gear(request, settings, TerminalProgress(), gear_measure(settings))
     if wants_json(args):

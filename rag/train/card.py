@@ -75,8 +75,9 @@ that was kept was picked by the first line, so it is slightly flattered.
 
 ## Cost
 
-{outcome.n_steps} steps in {minutes:.1f} minutes ({outcome.train_s / 60:.1f} training,
-{outcome.measure_s / 60:.1f} measuring), {sittings}, on {facts.machine}.
+{outcome.n_steps} steps{_of_how_many(facts, outcome)} in {minutes:.1f} minutes
+({outcome.train_s / 60:.1f} training, {outcome.measure_s / 60:.1f} measuring), {sittings}, on
+{facts.machine}.
 
 ## Curves
 
@@ -88,6 +89,12 @@ that was kept was picked by the first line, so it is slightly flattered.
 {recipe}
 ```
 """
+
+
+def _of_how_many(facts: RunFacts, outcome: Outcome) -> str:
+    """The recipe's number of steps where the run was ended before, its learning rate still up."""
+    planned = facts.recipe.loop.n_steps
+    return "" if outcome.n_steps == planned else f" of the recipe's {planned}"
 
 
 def _scores(outcome: Outcome) -> str:

@@ -59,10 +59,12 @@ def train(
     fingerprint: str,
     device: str = "cpu",
     pick: str = "",
+    finish: bool = False,
 ) -> Outcome:
     """Train, or go on where an earlier sitting stopped, and leave the best state in `task`.
 
-    The best is the largest `pick` among the measures; the state before training counts too.
+    The best is the largest `pick` among the measures; the state before training counts too. With
+    `finish` an interrupted run ends where it stands, measured once more.
     Raises `Cancelled` after SIGINT or SIGTERM, with a checkpoint written; `Conflict` when `out`
     holds another run; `ModelError` when the loss is no longer finite.
     """
@@ -70,6 +72,8 @@ def train(
     with torch.random.fork_rng(), StopRequest() as stop:
         run.restore(fingerprint)
         with CurveFile(out / CURVE, run.state.step if run.resumed else None) as curve:
+            if finish and run.resumed:
+                run.end(curve)
             run.go(curve, stop)
     return run.outcome()
 
@@ -135,6 +139,16 @@ class _Run:
         self._progress.finish()
         if self.state.best is not None:
             load_tensors(self._folder / self.state.best.file, dict(self._task.tensors()))
+
+    def end(self, curve: CurveFile) -> None:
+        """End here, before the recipe's last step."""
+        if self.state.finished:
+            return
+        measures = self._measure()
+        if measures:
+            curve.add(Point(step=self.state.step, measures=measures))
+        self._set(finished=True)
+        self._save(curve)
 
     def outcome(self) -> Outcome:
         """What the run came to."""

@@ -39,7 +39,10 @@ PICK = "picked by"
 
 
 class GearRequest(msgspec.Struct, frozen=True):
-    """What to train. `command` and `machine` are for the card; `restart` forgets what `out` has."""
+    """What to train. `command` and `machine` are for the card.
+
+    `restart` forgets what `out` has of a run, `finish` ends it where it stands.
+    """
 
     recipe_name: str
     recipe: GearRecipe
@@ -48,6 +51,7 @@ class GearRequest(msgspec.Struct, frozen=True):
     command: str
     machine: str
     restart: bool = False
+    finish: bool = False
 
 
 class GearReport(msgspec.Struct, frozen=True):
@@ -121,6 +125,7 @@ def _train(
         fingerprint=_fingerprint(recipe, base, examples),
         device=settings.device,
         pick=PICK if examples.located else "",
+        finish=request.finish,
     )
     folder = out / MODEL
     network.shape = msgspec.structs.replace(network.shape, aggregation=_aggregation(outcome))

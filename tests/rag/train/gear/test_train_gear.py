@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(root=tmp_path / "root", cache=tmp_path / "cache")
 
 
-def trained(settings: Settings, text: str, data: Path, out: Path):
+def trained(settings: Settings, text: str, data: Path, out: Path, *, finish: bool = False):
     file = out.parent / "toy.toml"
     file.write_text(text)
     request = GearRequest(
@@ -39,6 +39,7 @@ def trained(settings: Settings, text: str, data: Path, out: Path):
         out=out,
         command="rag train gear --recipe toy",
         machine="a machine",
+        finish=finish,
     )
     return train_gear(request, settings, Silent(), gear_measure(settings))
 
@@ -99,3 +100,25 @@ def test_the_recipes_that_come_with_the_product_are_valid(name):
     assert measured <= set(recipe.avoid)
     assert not any("hotpot" in one.folder for one in recipe.data)
     assert msgspec.to_builtins(recipe)
+
+
+def test_an_interrupted_run_can_be_ended_where_it_stands(
+    data, recipe_text, settings, tmp_path, monkeypatch
+):
+    update = gear_task.GearTask.after_update
+
+    def dies(task: gear_task.GearTask, step: int) -> None:
+        update(task, step)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gear_task.GearTask, "after_update", dies)
+        with pytest.raises(KeyboardInterrupt):
+            trained(settings, recipe_text, data, tmp_path / "out")
+    report = trained(settings, recipe_text, data, tmp_path / "out", finish=True)
+    assert report.n_steps == 4
+    points = read_curve(Path(report.model) / "curve.jsonl")
+    assert [point.step for point in points if point.measures] == [0, 3, 4]
+    assert "4 steps of the recipe's 6" in (Path(report.model) / "README.md").read_text()
+    assert trained(settings, recipe_text, data, tmp_path / "out").n_steps == 4
