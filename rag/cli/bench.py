@@ -17,6 +17,7 @@ BENCHMARKS = {
     "decode": ("rag.cli.bench_decode", "decoding against transformers, llama.cpp, genai"),
     "encode": ("rag.cli.bench_encode", "SPLADE encoding against sentence-transformers"),
     "identity": ("rag.cli.bench_identity", "texts with drafts against those without"),
+    "passes": ("rag.cli.bench_passes", "one pass for all retrievers against each alone"),
     "retrieval": (
         "rag.cli.bench_retrieval",
         "sparse search and BM25 against Seismic, scipy, bm25s and rank-bm25",
