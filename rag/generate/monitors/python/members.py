@@ -80,7 +80,8 @@ def _listed(names: Any, own: Any) -> Iterable[Any]:
     inner = getattr(names, "_class_filter", names)
     scope = getattr(inner, "_parser_scope", None)
     if scope is None or scope.get_root_node() is own or inner._parso_cache_node is None:
-        return names.values()
+        found: Iterable[Any] = names.values()
+        return found
     key = type(inner), scope
     if key not in _remembered:
         kept = (name.string_name for name in names.values() if not _is_deleted(name))
