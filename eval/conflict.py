@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean, median
 
 import msgspec
@@ -18,20 +18,15 @@ import numpy as np
 
 from eval.answer_text import best, contains
 from eval.conflict_files import Conflict
+from eval.rules import PLAIN, RULES, check_rules, decode_by
 from eval.significance import Values, fisher_randomisation, holm
 from indexes.errors import InvalidInput
 from rag.answer import Decode
 from rag.generate.drafting import DraftMemory
-from rag.generate.faithful import parse_faithful
 from rag.generate.language_model import LanguageModel
 from rag.generate.prefix_cache import PrefixCache
 from rag.generating import GenerateRequest, generate_text
 from rag.progress import Progress
-
-PLAIN = "off"
-EXTRACT = "extract"
-RULES = (PLAIN, "cad:0.15", "cad:0.3", "cad:0.5", "cad:1", "adacad", EXTRACT)
-"""Ways to decode: rules of `rag.generate.faithful`, and extraction of a stretch of the context."""
 
 PREFIX_BYTES = 1 << 30
 """One prompt with its context, and without."""
@@ -76,28 +71,35 @@ class ConflictRow(msgspec.Struct, frozen=True):
     cost: float
 
 
-def check_rules(rules: Sequence[str]) -> None:
-    """Raises `InvalidInput` for a rule that is none, is there twice, or none at all."""
-    if not rules or len(set(rules)) < len(rules):
-        raise InvalidInput("one rule or more, each once")
-    for rule in rules:
-        if rule != EXTRACT:
-            parse_faithful(rule)
-
-
 def measure_conflicts(
-    model: LanguageModel, conflicts: Sequence[Conflict], plan: ConflictPlan, progress: Progress
+    model: LanguageModel,
+    conflicts: Sequence[Conflict],
+    plan: ConflictPlan,
+    progress: Progress,
+    *,
+    done: Sequence[ConflictAnswer] = (),
+    on_prompt: Callable[[list[ConflictAnswer]], None] | None = None,
 ) -> list[ConflictAnswer]:
-    """Every prompt decoded in every way. Raises as `generate_text` does."""
+    """Every prompt decoded in every way; `on_prompt` is told the texts as they come.
+
+    Prompts that `done` holds are not decoded again. Raises `InvalidInput` for rules that are none
+    and for texts in `done` of other prompts or rules, and as `generate_text` does.
+    """
     check_rules(plan.rules)
-    progress.start("decoding", len(conflicts) * len(plan.rules), "text")
-    answers = []
+    answers = list(done)
+    decoded = {(one.id, one.rule) for one in done}
+    if not decoded <= {(one.id, rule) for one in conflicts for rule in plan.rules}:
+        raise InvalidInput("the texts that are there already are of other prompts or rules")
+    progress.start("decoding", len(conflicts), "prompt")
     for conflict in conflicts:
-        memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
-        _answer(model, conflict, PLAIN, 1, memory)
-        for rule in plan.rules:
-            answers.append(_answer(model, conflict, rule, plan.max_tokens, memory))
-            progress.advance(1)
+        if not {(conflict.id, rule) for rule in plan.rules} <= decoded:
+            memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
+            _answer(model, conflict, PLAIN, 1, memory)
+            found = [_answer(model, conflict, r, plan.max_tokens, memory) for r in plan.rules]
+            answers += found
+            if on_prompt is not None:
+                on_prompt(found)
+        progress.advance(1)
     progress.finish()
     return answers
 
@@ -146,17 +148,11 @@ def verdict(conflict: Conflict, text: str) -> tuple[bool, bool]:
 def _answer(
     model: LanguageModel, conflict: Conflict, rule: str, n_tokens: int, memory: DraftMemory
 ) -> ConflictAnswer:
-    is_extraction = rule == EXTRACT
     request = GenerateRequest(
         prompt=conflict.prompt,
         context=conflict.context,
         raw=conflict.continues,
-        decode=Decode(
-            n_tokens,
-            drafter="none",
-            faithful=PLAIN if is_extraction else rule,
-            mode="extract" if is_extraction else "free",
-        ),
+        decode=decode_by(rule, Decode(n_tokens)),
     )
     began = time.perf_counter()
     response = generate_text(model, request, memory=memory)

@@ -23,7 +23,7 @@ from eval.rouge import rouge
 from indexes.document import Document
 from indexes.filters import Condition, Filter
 from indexes.passages import PassageConfig, passage_spans
-from rag.answer import AnswerRequest
+from rag.answer import AnswerRequest, AnswerResponse
 from rag.progress import Progress
 from rag.service import Service
 
@@ -86,8 +86,7 @@ def measure_qfs(
     rows = []
     for one in summaries:
         response = answered.responses[one.id]
-        measures = rouge(response.answer, one.references)
-        measures |= faithfulness(response.answer, data.sources[one.source])
+        measures = measures_of(data, one, response)
         evidence = [hit.id for hit in response.evidence]
         rows.append(SummaryRow(one.id, one.query, response.answer, evidence, measures))
     record = answer_record(
@@ -101,6 +100,12 @@ def measure_qfs(
         name=name,
     )
     return rows, record
+
+
+def measures_of(data: SummarySet, summary: Summary, response: AnswerResponse) -> dict[str, float]:
+    """ROUGE against the references, and faithfulness to the source."""
+    measures = rouge(response.answer, summary.references)
+    return measures | faithfulness(response.answer, data.sources[summary.source])
 
 
 def _any_evidence(plan: AnswerPlan) -> AnswerPlan:
