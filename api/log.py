@@ -17,6 +17,9 @@ LogFormat = Literal["text", "json"]
 SECRETS = re.compile(r"evident_[A-Za-z0-9_-]{20,}|(?i:bearer)\s+[^\s'\"]+")
 REDACTED = "[redacted]"
 TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+CHATTY = ("faiss", "sentence_transformers", "transformers", "httpx")
+"""Libraries whose notes on how they were loaded nobody runs a server for."""
+
 FIELDS = ("method", "path", "status", "ms")
 """What a record may carry beside its message."""
 
@@ -60,3 +63,5 @@ def log_to_stderr(style: LogFormat) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else TextLines(TEXT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(logging.WARNING)

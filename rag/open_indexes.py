@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from indexes.errors import CorruptIndex, EvidentError
+from indexes.errors import CorruptIndex
 from indexes.library import index_folder, index_names, resolve_alias
 from indexes.manifest import MANIFEST
 from indexes.segment import check_segment
@@ -55,7 +55,7 @@ class OpenIndexes:
                 # The old snapshot closes itself when the last request that uses it lets go.
                 opened = Opened(stamp, next(self._serials), Snapshot(folder))
             except CorruptIndex as error:
-                self._quarantine(folder, stamp, error)
+                self._quarantine(folder, stamp, str(error))
                 raise
             self._opened[folder] = opened
             return opened
@@ -68,17 +68,13 @@ class OpenIndexes:
         while True:
             opened = self.open(name)
             folder = opened.snapshot.folder
-            try:
-                for entry in opened.snapshot.manifest.segments:
-                    check_segment(folder, entry, checksums=True)
-            except (CorruptIndex, OSError) as error:
-                if _stamp(folder) != opened.stamp:
-                    continue
-                damage = CorruptIndex(str(error))
+            damage = _damage(opened.snapshot)
+            if damage is None:
+                return
+            if _stamp(folder) == opened.stamp:
                 with self._lock:
                     self._quarantine(folder, opened.stamp, damage)
-                raise damage from error
-            return
+                raise CorruptIndex(damage)
 
     def quarantined(self) -> list[str]:
         """Names of the indexes that are not served because their files are damaged, sorted."""
@@ -107,10 +103,23 @@ class OpenIndexes:
             raise CorruptIndex(known[1])
         del self._damaged[folder]
 
-    def _quarantine(self, folder: Path, stamp: Stamp, error: EvidentError) -> None:
-        self._opened.pop(folder, None)
-        self._damaged[folder] = (stamp, str(error))
-        logger.error("the index %r is quarantined: %s", folder.name, error)
+    def _quarantine(self, folder: Path, stamp: Stamp, damage: str) -> None:
+        opened = self._opened.pop(folder, None)
+        if opened is not None:
+            # At once, though somebody may be reading: what he reads is damaged.
+            opened.snapshot.close()
+        self._damaged[folder] = (stamp, damage)
+        logger.error("the index %r is quarantined: %s", folder.name, damage)
+
+
+def _damage(snapshot: Snapshot) -> str | None:
+    """What is wrong with a snapshot's files; None when they match their checksums."""
+    try:
+        for entry in snapshot.manifest.segments:
+            check_segment(snapshot.folder, entry, checksums=True)
+    except (CorruptIndex, OSError) as error:
+        return str(error)
+    return None
 
 
 def _stamp(folder: Path) -> Stamp:

@@ -24,6 +24,7 @@ from indexes.errors import CorruptIndex
 from indexes.library import index_folder
 from indexes.snapshot import Snapshot
 from rag.cli.main import main
+from rag.jobs.desk import Desk
 from rag.service import Service
 
 TMPFS_BYTES = 3_000_000
@@ -35,10 +36,15 @@ def settings(tiny_index, tmp_path):
     return msgspec.structs.replace(tiny_index, root=tmp_path / "indexes")
 
 
+class Idle(Desk):
+    def tend(self):
+        """Nobody builds what was ordered."""
+
+
 @contextlib.contextmanager
 def app_over(settings):
     service = Service(settings)
-    app = create_app(service, Limits())
+    app = create_app(service, Limits(), desk=Idle(settings))
     try:
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
@@ -161,8 +167,8 @@ def test_a_killed_worker_is_replaced_while_the_others_serve(settings):
             r'evident_responses_total{path="/v1/search",status="200"} ([\d.]+)', text
         )
         assert float(counted[1]) >= 20
-        putted = put(httpx.Client(base_url=server.url), "fresh", "An okapi appeared.")
-        assert putted.status_code == 200
+        with httpx.Client(base_url=server.url) as client:
+            assert put(client, "fresh", "An okapi appeared.").status_code == 200
         for _ in range(10):  # whichever worker answers
             with httpx.Client(base_url=server.url) as client:
                 assert found(client, "okapi") == ["fresh"]
