@@ -246,16 +246,22 @@ def _open(folder: Path, *, checksums: bool) -> tuple[Manifest, list[Segment]]:
                 segment.close()
             newer = read_manifest(folder)
             if newer.version == manifest.version:
-                raise _corrupt(folder, error) from error
+                raise _corrupt(folder, manifest, error) from error
             manifest = newer
         else:
             return manifest, segments
     raise CorruptIndex(f"{folder.name!r} changes faster than it can be opened")
 
 
-def _corrupt(folder: Path, error: Exception) -> CorruptIndex:
+def _corrupt(folder: Path, manifest: Manifest, error: Exception) -> CorruptIndex:
+    """The error that names the damaged file, if the checksums can tell which one that is."""
     if isinstance(error, CorruptIndex):
         return error
+    try:
+        for entry in manifest.segments:
+            check_segment(folder, entry, checksums=True)
+    except CorruptIndex as named:
+        return named
     return CorruptIndex(f"a segment of {folder.name!r} cannot be opened: {error}")
 
 

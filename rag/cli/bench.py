@@ -22,6 +22,7 @@ BENCHMARKS = {
         "rag.cli.bench_retrieval",
         "sparse search and BM25 against Seismic, scipy, bm25s and rank-bm25",
     ),
+    "serve": ("api.bench_serve", "searches a second under load, and while documents change"),
 }
 """Benchmark → its module, with `add_flags(parser)` and `run(args, settings)`, and what it does.
 Peers are imported only by the benchmark that is run."""
