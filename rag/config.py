@@ -29,7 +29,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
     `compressor` is the token classifier of `rag compress`: a model's name or folder, or none.
-    `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
+    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor multiplies
+    bytes, else int4), torch elsewhere.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
     The server reads `host`, `port` and what begins with `max_`; with `require_keys` it asks for a
     key even before the first was made. Builds over REST may read what is in `inputs`.
@@ -40,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generator: str = "smollm2-135m-instruct"
     compressor: str = "none"
     device: str = "cpu"
-    backend: Literal["auto", "int4", "fp32", "torch"] = "auto"
+    backend: Literal["auto", "int8", "int4", "fp32", "torch"] = "auto"
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     n_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     encode_batch_tokens: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096

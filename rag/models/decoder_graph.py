@@ -36,8 +36,9 @@ from rag.models.block_quantize import (
 )
 from rag.models.decoder_shape import DecoderShape
 from rag.models.graph_writer import MICROSOFT, GraphWriter
+from rag.models.integer_linear import IntegerLinear
 
-Precision = Literal["int4", "fp32"]
+Precision = Literal["int8", "int4", "fp32"]
 
 ACCURACY_LEVEL = 4
 """Activations meet quantised weights as 8-bit integers, scaled block by block (`MatMulNBits`)."""
@@ -70,6 +71,7 @@ class _Decoder:
         self._tensors = tensors
         self._precision = precision
         self._sums: dict[str, str] = {}
+        self._integer = IntegerLinear(graph)
 
     def write(self) -> None:
         graph, shape = self._graph, self._shape
@@ -203,6 +205,8 @@ class _Decoder:
         bias = self._graph.weight(f"{name}.bias", np.concatenate(biases)) if biases else ""
         if self._precision == "int4":
             return self._affine(x, name, weights, bias)
+        if self._precision == "int8":
+            return self._integer.write(x, name, weights, bias)
         graph = self._graph
         product = graph.node(
             "MatMul",
@@ -246,6 +250,10 @@ class _Decoder:
     def _head(self, x: str) -> None:
         """Logits; 8-bit weights at int4, where a 4-bit head would cost more text than it saves."""
         graph, shape = self._graph, self._shape
+        if self._precision == "int8":
+            name = "model.embed_tokens.weight" if shape.tied else "lm_head.weight"
+            self._integer.write(x, "logits", self._need(name))
+            return
         if self._precision == "fp32" and shape.tied:
             graph.node("Gemm", [x, "embedding"], "logits", transB=1)
             return
