@@ -29,8 +29,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
     `compressor` is the token classifier of `rag compress`: a model's name or folder, or none.
-    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor multiplies
-    bytes, else int4), torch elsewhere.
+    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor can
+    multiply bytes, else int4), torch elsewhere.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
     The server reads `host`, `port` and what begins with `max_`; with `require_keys` it asks for a
     key even before the first was made. Builds over REST may read what is in `inputs`.

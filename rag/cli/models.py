@@ -156,9 +156,7 @@ def _optimize(
 
     model = resolve(entry.name, settings.cache)
     precision = fastest_precision() if args.optimize == "auto" else args.optimize
-    return optimize(
-        model, settings.cache, precision, progress=progress, verify=args.verify
-    ).folder
+    return optimize(model, settings.cache, precision, progress=progress, verify=args.verify).folder
 
 
 def _summary(entry: Entry, settings: Settings) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Language models run by onnxruntime on a CPU, behind the `LanguageModel` interface.
 
 The graph is the product's own (`rag.models.decoder_graph`), built from the same weights that torch
-loads. At fp32 its logits are torch's but for rounding. At int8 and int4 activations are rounded to 8
-bits too, which makes much of the last bits of what goes in: computed by other kernels, one logit in
-twenty falls on the other side of a tie. So a sequence that is fed alone never has attention over a
-single token or, but at int8, a product with a single row, for which onnxruntime has kernels of
+loads. At fp32 its logits are torch's but for rounding. At int8 and int4 activations are rounded to
+8 bits too, which makes much of the last bits of what goes in: computed by other kernels, one logit
+in twenty falls on the other side of a tie. So a sequence that is fed alone never has attention over
+a single token or, except at int8, a product with a single row, for which onnxruntime has kernels of
 their own (which, depends on the processor), but over two, the second a spare: then logits do not
 depend, by a single bit, on how many tokens are fed at once, and neither does the text on drafts,
 pieces or kept prefixes. Sequences fed together do without the spare, as it costs half as much again

@@ -21,9 +21,9 @@ def open_generator(
     """The language model `name`, run as `settings.backend` says, for any number of threads.
 
     `auto` on a CPU is the graph that is fastest there, int8 or int4, built at the first call; other
-    devices and architectures without a graph get torch. Raises `ModelError` when the model is not here or cannot be loaded,
-    `Unsupported` for a precision asked for by name that its architecture has no graph for, or the
-    processor no instructions.
+    devices and architectures without a graph get torch. Raises `ModelError` when the model is not
+    here or cannot be loaded, `Unsupported` for a precision asked for by name that its architecture
+    has no graph for, or the processor no instructions.
     """
     return BatchedModel(_open(resolve(name, settings.cache), settings, progress or Silent()))
 
