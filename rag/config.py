@@ -30,7 +30,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
     `compressor` is the token classifier of prompt compression: a model's name or folder, or none.
     `locator` is the GeAR model that points at sentences where that is asked for.
-    `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
+    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor can
+    multiply bytes, else int4), torch elsewhere.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice;
     `result_cache_mb` bounds the responses of searches and `encoding_cache_mb` the vectors of
     queries that are kept; 0 keeps none.
@@ -45,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compressor: str = "llmlingua2"
     locator: str = "gear"
     device: str = "cpu"
-    backend: Literal["auto", "int4", "fp32", "torch"] = "auto"
+    backend: Literal["auto", "int8", "int4", "fp32", "torch"] = "auto"
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     result_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 32
     encoding_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 32

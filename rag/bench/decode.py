@@ -228,12 +228,13 @@ def _floor(
     rows: Sequence[DecodeRow],
 ) -> DecodeFloor | None:
     """The floor of our graph's plain decoding; None where it was not measured or is not used."""
+    from rag.generate.opening import precision_of
     from rag.models.graph_writer import WEIGHTS
     from rag.models.optimize import find_optimized
 
     plain = next((row for row in rows if row.engine == PLAIN and row.source == ALL), None)
-    graph = find_optimized(model, settings.cache)
-    if plain is None or graph is None or settings.backend not in ("auto", "int4"):
+    graph = find_optimized(model, settings.cache, precision_of(settings))
+    if plain is None or graph is None or settings.backend == "torch":
         return None
     shape = graph.shape
     per_token = 2 * 4 * shape.n_layers * shape.n_kv_heads * shape.head_size

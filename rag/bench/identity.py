@@ -29,7 +29,7 @@ from rag.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-Backend = Literal["int4", "fp32", "torch"]
+Backend = Literal["int8", "int4", "fp32", "torch"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 DRAFTERS = ("lookup", "suffix", "recycle", "auto", "rapid")
 CROP = "crop"

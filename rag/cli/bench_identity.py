@@ -30,7 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="where checks are kept: a run that was broken off goes on; default: in the cache",
     )
     parser.add_argument(
-        "--backends", default="int4,fp32,torch", metavar="LIST", help="default: %(default)s"
+        "--backends", default="int8,int4,fp32,torch", metavar="LIST", help="default: %(default)s"
     )
     parser.add_argument(
         "--drafters",
