@@ -74,30 +74,28 @@ def locate_by_retrieval(
     index: str,
     settings: Settings,
     progress: Progress,
-) -> dict[str, dict[str, Order]]:
-    """Each retriever's order of each paragraph's sentences; ties go to the earlier sentence."""
+) -> dict[str, Order]:
+    """The plan's one retriever's order of each paragraph's sentences.
+
+    Ties go to the earlier sentence.
+    """
     whole = msgspec.structs.replace(plan, passages=PassageConfig(max_words=0))
     ensure_index(index, _sentence_corpus(asked), whole, settings, progress)
+    (name,) = (spec.name for spec in plan.retrievers)
     service = Service(settings)
     try:
         snapshot = service.snapshot(index)
-        names = [entry.name for entry in snapshot.manifest.retrievers]
-        retrievers = service.retrievers(snapshot, names)
-        texts = [one.question for one in asked]
-        found: dict[str, dict[str, Order]] = {}
-        for name in names:
-            vectors = [query.vector for query in retrievers[name].encode_queries(texts)]
-            orders = {}
-            for one, vector in zip(asked, vectors, strict=True):
-                keys = _keys(one.text)
-                ranked = snapshot.search(name, vector, len(keys), snapshot.rows_of(keys))
-                scores = dict(
-                    zip(snapshot.ids_of(ranked.rows.tolist()), ranked.scores, strict=True)
-                )
-                values = np.array([scores.get(key, -np.inf) for key in keys])
-                orders[one.id] = np.argsort(-values, kind="stable").tolist()
-            found[name] = orders
-        return found
+        retriever = service.retrievers(snapshot, [name])[name]
+        found = retriever.encode_queries([one.question for one in asked])
+        orders = {}
+        for one, query in zip(asked, found, strict=True):
+            keys = _keys(one.text)
+            ranked = snapshot.search(name, query.vector, len(keys), snapshot.rows_of(keys))
+            ids = snapshot.ids_of(ranked.rows.tolist())
+            scores = dict(zip(ids, ranked.scores.tolist(), strict=True))
+            values = np.array([scores.get(key, -np.inf) for key in keys])
+            orders[one.id] = np.argsort(-values, kind="stable").tolist()
+        return orders
     finally:
         service.close()
 

@@ -44,7 +44,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--generate", action="store_true", help="also write answers: exact match and F1"
     )
     parser.add_argument(
-        "--half", action="store_true", help="encode in half precision where the CPU computes it"
+        "--half",
+        action="store_true",
+        help="dense retrievers encode in half precision where the CPU computes it",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     add_sample_flag(parser)
@@ -53,15 +55,13 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from contextlib import nullcontext
-
     from eval.locate import measure_latency
     from eval.located_files import read_located
     from eval.sampling import sample
     from rag.cli.output import TerminalProgress, print_json, wants_json
     from rag.gear.locator import open_locator
     from rag.models.resolver import resolve
-    from rag.models.torch_runtime import fast_casting, use_threads
+    from rag.models.torch_runtime import use_threads
 
     if args.hits is not None and args.hits < 1:
         raise UsageError("--hits: 1 or more")
@@ -75,8 +75,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     )
     for path in args.data:
         asked = sample(read_located(path), args.limit_questions, args.seed)
-        with fast_casting(settings.device) if args.half else nullcontext():
-            record = _compared(args, path, asked, locator, settings, progress)
+        record = _compared(args, path, asked, locator, settings, progress)
         if args.hits is not None:
             latency = measure_latency(locator, asked, args.hits, N_BATCHES, args.seed)
             sys.stdout.write(
@@ -106,8 +105,11 @@ def _compared(
     settings: Settings,
     progress: Any,
 ) -> LocateRecord:
+    from contextlib import nullcontext
+
     from eval.corpus_index import IndexPlan, default_name
     from eval.locate import locate_by_retrieval, locate_with_gear, score_orders
+    from rag.models.torch_runtime import fast_casting
     from rag.retrievers.retriever import parse_specs
 
     own = locator.shape.aggregation
@@ -115,11 +117,15 @@ def _compared(
     if args.aggregation == "both":
         hows += [how for how in ("attention", "reader") if how != own]
     orders = {f"gear {how}": locate_with_gear(locator, asked, how, progress) for how in hows}
-    if args.retrievers != "none":
-        plan = IndexPlan(parse_specs(args.retrievers))
-        origin = f"{path.resolve()} {args.limit_questions} {args.seed} {args.half}"
+    specs = [] if args.retrievers == "none" else parse_specs(args.retrievers)
+    for spec in specs:
+        # Sparse pooling writes into buffers of single precision.
+        half = args.half and spec.kind in ("dense", "auto")
+        plan = IndexPlan([spec])
+        origin = f"{path.resolve()} {args.limit_questions} {args.seed} {half}"
         name = default_name("sentences", origin, plan)
-        orders |= locate_by_retrieval(asked, plan, name, settings, progress)
+        with fast_casting(settings.device) if half else nullcontext():
+            orders[spec.name] = locate_by_retrieval(asked, plan, name, settings, progress)
     return score_orders(path.name.split(".")[0], asked, orders)
 
 

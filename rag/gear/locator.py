@@ -70,7 +70,7 @@ class Locator:
             found: list[list[ScoredSentence]] = [[] for _ in documents]
             for places in token_batches([len(one.states) for one in read], self._batch_tokens):
                 chosen = [read[place] for place in places]
-                shares = self._shares(asked, chosen, how)
+                shares = self.shares(asked, chosen, how)
                 for place, one, row in zip(places, chosen, shares, strict=True):
                     found[place] = _ranked(one.sentences, row)
         return found
@@ -99,7 +99,7 @@ class Locator:
         ids, _ = padded([question.ids] * len(documents), self.tokens.pad, self._device)
         return self.network.fuse(ids, None, _memory(documents))
 
-    def _shares(
+    def shares(
         self, question: ReadQuestion, documents: Sequence[ReadDocument], how: Aggregation
     ) -> torch.Tensor:
         """Shares `[B, S]`; columns past a document's own sentences are 0."""

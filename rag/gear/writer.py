@@ -2,7 +2,8 @@
 
 The decoder sees the fused question only. What it writes freely may be in no document; copied text
 is held to stretches of the document: each next token must go on as the document goes on at one of
-the places where what was written so far stands. So copied text has a place of its own there.
+the places where what was written so far stands. So copied text has a place of its own there. A
+copied answer is held to the sentence that is pointed at.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from rag.gear.fusion import Memory
 from rag.gear.locator import Locator, ReadDocument
+from rag.gear.reading import ReadQuestion
 
 BEAMS = 4
 MAX_TOKENS = 40
@@ -62,7 +64,10 @@ class Writer:
         with torch.inference_mode():
             (read,) = self._locator.read([document])
             fused = Memory(self._locator.fuse(asked, [read]).states, None)
-            source = _Source(read) if copied else None
+            source = None
+            if copied:
+                pointed = mark == self._tokens.answer_mark and read.sentences
+                source = _Source(read, self._pointed_at(asked, read) if pointed else None)
             best = self._search(fused, mark, source)
         if best is None:
             return Written("")
@@ -71,6 +76,10 @@ class Writer:
         last = best.places[0]
         start, end = read.places[last - len(best.ids) + 1][0], read.places[last][1]
         return Written(document[1][start:end], start, end)
+
+    def _pointed_at(self, asked: ReadQuestion, read: ReadDocument) -> int:
+        shares = self._locator.shares(asked, [read], self._locator.shape.aggregation)
+        return int(shares[0].argmax())
 
     def _search(self, fused: Memory, mark: int, source: _Source | None) -> _Beam | None:
         """Beam search; the best of what came to its end, by mean log probability."""
@@ -112,17 +121,19 @@ class Writer:
 
 
 class _Source:
-    """The document's own tokens, and what follows them."""
+    """The document's own tokens, or those of one sentence of it, and what follows them."""
 
-    def __init__(self, read: ReadDocument) -> None:
+    def __init__(self, read: ReadDocument, sentence: int | None) -> None:
         self._ids = read.ids
-        self._owned = read.owners.tolist()
+        self._may = [
+            owner >= 0 if sentence is None else owner == sentence for owner in read.owners.tolist()
+        ]
 
     def follows(self, places: Sequence[int] | None) -> dict[int, tuple[int, ...]]:
         """Token → places; None: it may begin anywhere. Nothing goes on past a window's end."""
         found: dict[int, list[int]] = {}
         nexts = range(len(self._ids)) if places is None else [place + 1 for place in places]
         for place in nexts:
-            if place < len(self._ids) and self._owned[place] >= 0:
+            if place < len(self._ids) and self._may[place]:
                 found.setdefault(self._ids[place], []).append(place)
         return {token: tuple(there) for token, there in found.items()}

@@ -87,7 +87,7 @@ def test_retrieval_ranks_only_the_paragraphs_own_sentences(tmp_path):
     other = LocatedQuestion("d", "what took the bridge?", "", "Sheep graze. Bridge took.", [(0, 5)])
     settings = Settings(root=tmp_path / "root", cache=tmp_path / "cache")
     plan = IndexPlan(parse_specs("bm25"))
-    found = locate_by_retrieval([*ASKED, other], plan, "sentences", settings, Silent())["bm25"]
+    found = locate_by_retrieval([*ASKED, other], plan, "sentences", settings, Silent())
     assert found["a"][0] == 0
     assert found["b"][0] == 1
     assert found["c"][0] == 2
