@@ -12,6 +12,7 @@ import platformdirs
 from msgspec import Meta
 
 from indexes.errors import UsageError
+from rag.models.torch_runtime import Precision
 
 ENV_PREFIX = "RAG_"
 
@@ -30,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
     `compressor` is the token classifier of `rag compress`: a model's name or folder, or none.
     `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
+    `encode_precision` `bfloat16` makes dense and duplex encoders twice as fast on processors that
+    compute it, at vectors that differ by its rounding.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
     The server reads `host`, `port` and what begins with `max_`; with `require_keys` it asks for a
     key even before the first was made. Builds over REST may read what is in `inputs`.
@@ -43,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: Literal["auto", "int4", "fp32", "torch"] = "auto"
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     n_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    encode_precision: Precision = "float32"
     encode_batch_tokens: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from typing import Any, Literal
+
+Precision = Literal["float32", "bfloat16"]
 
 _LOADING = threading.Lock()
 """One load at a time changes these settings, and puts them back."""
@@ -17,6 +20,15 @@ def use_threads(n_threads: int) -> None:
 
     if n_threads:
         torch.set_num_threads(n_threads)
+
+
+def computing_in(precision: Precision, device: str) -> Any:
+    """A context in which products are computed in this precision; weights stay as they are."""
+    import torch
+
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
 @contextmanager
