@@ -16,7 +16,7 @@ from indexes.manifest import RetrieverEntry
 from indexes.representation import Floats, PassageVectors, QueryVector
 from rag.models.resolver import ResolvedModel
 from rag.models.safety import read_object
-from rag.models.torch_runtime import quiet_transformers
+from rag.models.torch_runtime import Precision, computing_in, quiet_transformers
 from rag.retrievers.batching import token_batches
 from rag.retrievers.model_tokens import ModelTokenizer
 from rag.retrievers.one_pass import SharedLayers
@@ -39,14 +39,20 @@ class DenseRetriever:
     """Owns a loaded encoder. Encoding is safe for threads: nothing is changed by it."""
 
     def __init__(
-        self, entry: RetrieverEntry, model: ResolvedModel, *, device: str, batch_tokens: int
+        self,
+        entry: RetrieverEntry,
+        model: ResolvedModel,
+        *,
+        device: str,
+        batch_tokens: int,
+        precision: Precision = "float32",
     ) -> None:
         import torch
         from sentence_transformers import SentenceTransformer
         from tokenizers import Tokenizer
 
         self.entry = entry
-        self._folder, self._device = model.folder, device
+        self._folder, self._device, self._precision = model.folder, device, precision
         self._batch_tokens = batch_tokens
         self._torch = torch
         try:
@@ -109,6 +115,7 @@ class DenseRetriever:
             passage_prompt=self._passage_prompt,
             n_layers=encoder.shape.num_hidden_layers,
             batch_tokens=self._batch_tokens,
+            precision=self._precision,
         )
 
     def begin(self, n_passages: int) -> Floats:
@@ -165,7 +172,7 @@ class DenseRetriever:
             "token_type_ids": torch.zeros_like(ids),
         }
         features = {key: value.to(self._model.device) for key, value in features.items()}
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_in(self._precision, self._device):
             vectors = self._model(features)["sentence_embedding"]
             unit = torch.nn.functional.normalize(vectors.float(), dim=1)
         found: Floats = unit.cpu().numpy()

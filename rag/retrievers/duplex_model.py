@@ -164,12 +164,14 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         assert self.head is not None
         ordinary, counts = self.ordinary(states, rows)
         headed = self.head(ordinary)
-        found = states.new_zeros((len(rows), len(self.decoder)))
+        found = headed.new_zeros((len(rows), len(self.decoder)))
         there = [number for number, count in enumerate(counts) if count]
         if there:
             some = [counts[number] for number in there]
-            found[there] = pool(headed, some, self.decoder, self.head.bias)
+            table, bias = self.decoder.to(headed.dtype), self.head.bias.to(headed.dtype)
+            found[there] = pool(headed, some, table, bias)
         literal = self.literal_weights(ordinary, headed, rows)
+        found = found.float()
         return (found if literal is None else torch.maximum(found, literal)).cpu()
 
     def trained(self) -> dict[str, nn.Parameter]:

@@ -25,6 +25,7 @@ from indexes.representation import (
     SparseVector,
 )
 from rag.models.resolver import ResolvedModel
+from rag.models.torch_runtime import Precision, computing_in
 from rag.progress import Progress, Silent
 from rag.retrievers.batching import token_batches
 from rag.retrievers.duplex_layout import DuplexLayout, read_duplex
@@ -75,6 +76,7 @@ class DupmaeRetriever:
         cache: Path,
         device: str,
         batch_tokens: int,
+        precision: Precision = "float32",
     ) -> None:
         from rag.retrievers.duplex_model import load_duplex
 
@@ -84,7 +86,7 @@ class DupmaeRetriever:
         config = layout.config
         self.part: Part = params.part or "both"
         self.model = load_duplex(layout, device)
-        self._batch_tokens = batch_tokens
+        self._batch_tokens, self._device, self._precision = batch_tokens, device, precision
         self.max_tokens = min(params.max_tokens or config.max_tokens, _positions(self.model))
         self.tokenizer = ModelTokenizer(layout.encoder, self.max_tokens)
         self.vocabulary = self.tokenizer.tokens(len(self.model.decoder))
@@ -105,6 +107,7 @@ class DupmaeRetriever:
             passage_prompt=self.passage_prompt,
             n_layers=config.n_shared_layers,
             batch_tokens=self._batch_tokens,
+            precision=self._precision,
         )
 
     def encode_passages(
@@ -161,7 +164,7 @@ class DupmaeRetriever:
         widest = max(1, MAX_WEIGHTS // len(self.vocabulary))
         for batch in token_batches([len(row) for row in rows], self._batch_tokens, widest):
             some = [rows[place] for place in batch]
-            with torch.inference_mode():
+            with torch.inference_mode(), computing_in(self._precision, self._device):
                 states, mask = self.model.states(some)
                 self._write(found, batch, states, mask, some, n_terms)
             on_done(len(batch))

@@ -14,6 +14,7 @@ import msgspec
 
 from indexes.manifest import RetrieverEntry
 from indexes.representation import PassageVectors
+from rag.models.torch_runtime import Precision, computing_in
 from rag.retrievers.batching import token_batches
 from rag.retrievers.retriever import Retriever
 
@@ -40,6 +41,7 @@ class SharedLayers(msgspec.Struct, frozen=True):
     passage_prompt: str
     n_layers: int
     batch_tokens: int
+    precision: Precision
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -108,13 +110,14 @@ def encode_together(
     )
     shared = _shared(group[0])
     encoder = shared.encoder
+    device = str(encoder.words.weight.device)
     read = shared.tokenizer.read([shared.passage_prompt + text for text in texts])
     rows = [text.ids for text in read]
     found = {one.entry.name: one.begin(len(texts)) for one in group}
     for places in token_batches([len(row) for row in rows], shared.batch_tokens, MAX_ROWS):
         some = [rows[place] for place in places]
-        with torch.inference_mode():
-            ids, mask = padded(some, encoder.shape.pad_token_id, encoder.words.weight.device)
+        with torch.inference_mode(), computing_in(shared.precision, device):
+            ids, mask = padded(some, encoder.shape.pad_token_id, device)
             states, done = encoder.embed(ids), 0
             for n_layers, _, one in branches:
                 states, done = encoder.run(states, mask, done, n_layers), n_layers

@@ -54,7 +54,11 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
     _check_digest(entry.model, entry.sha256, model.sha256)
     if entry.kind == "dense":
         return DenseRetriever(
-            entry, model, device=settings.device, batch_tokens=settings.encode_batch_tokens
+            entry,
+            model,
+            device=settings.device,
+            batch_tokens=settings.encode_batch_tokens,
+            precision=settings.encode_precision,
         )
     if entry.kind == "gear":
         # torch is loaded only where a model needs it.
@@ -74,6 +78,7 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
             cache=settings.cache,
             device=settings.device,
             batch_tokens=settings.encode_batch_tokens,
+            precision=settings.encode_precision,
         )
     queries = _query_model(entry.params, settings)
     spec = RetrieverSpec(entry.name, entry.kind, entry.model, entry.params)

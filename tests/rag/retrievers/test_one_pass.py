@@ -59,6 +59,30 @@ def test_who_reads_alike_reads_together(retrievers: dict[str, Retriever]) -> Non
     assert [one.entry.name for one in group] == ["dense", "one", "half", "two"]
 
 
+def test_bfloat16_is_close_and_shared_too(
+    retrievers: dict[str, Retriever], tmp_path: Path, bert: Path
+) -> None:
+    passages = ["cat dog fish", "river stone tree bird", "oak"]
+    base = sentence_encoder(bert, tmp_path / "base")
+    ours = our_folder(base, tmp_path / "ours", tmp_path / "cache")
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        chosen = Settings(cache=tmp_path / "cache", encode_precision=precision)
+        specs = parse_specs(f"m={base}:kind=dense,d={ours}")
+        opened = [open_retriever(entry_of(spec, chosen, Silent()), None, chosen) for spec in specs]
+        (group,) = sharing(opened)
+        found[precision] = encode_together(
+            group, passages, {"m": lambda _: None, "d": lambda _: None}
+        )
+        alone = opened[0].encode_passages(passages, lambda _: None).dense
+        np.testing.assert_allclose(found[precision]["m"].dense, alone, atol=2e-2)
+    full, half = found["float32"], found["bfloat16"]
+    for name in ("m", "d"):
+        cosine = (full[name].dense * half[name].dense).sum(1)
+        assert (cosine > 0.999).all()
+        assert not np.array_equal(full[name].dense, half[name].dense)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(passages=texts)
 def test_one_pass_gives_what_each_gives_alone(
