@@ -28,7 +28,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is in force for one process.
 
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
-    `compressor` is the token classifier of prompt compression: a model's name or folder, or none.
+    `compressor` is the token classifier of prompt compression: a model's name or folder, or none;
+    `sentence_scorer` a dense retriever (minilm) that scores sentences for the question, or none.
     `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
     The server reads `host`, `port` and what begins with `max_`; with `require_keys` it asks for a
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Path = msgspec.field(default_factory=_default_cache)
     generator: str = "smollm2-135m-instruct"
     compressor: str = "llmlingua2"
+    sentence_scorer: str = "none"
     device: str = "cpu"
     backend: Literal["auto", "int4", "fp32", "torch"] = "auto"
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
