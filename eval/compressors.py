@@ -1,7 +1,7 @@
 """What evidence is shortened by in an evaluation: the product's way, its parts, and baselines.
 
-* `auto`: as the product does it; `sentences`: without the token classifier; `words`: nothing but
-  it, as LLMLingua-2 is published;
+* `auto`: as the product does it; `sentences`: without the token classifier, `both`: with it;
+  `words`: nothing but it, as LLMLingua-2 is published;
 * `random`: words at random; `idf`: the words rarest in the index;
 * `llmlingua`: the library, over the same checkpoint.
 """
@@ -28,10 +28,11 @@ from rag.compress.words import Span, plain_words
 from rag.config import Settings
 from rag.models.resolver import resolve
 
-ONLY_WORDS = Compression(sentences=False, passages=False)
+ONLY_WORDS = Compression(sentences=False, passages=False, words=True)
 PARTS = {
     "auto": Compression(),
     "sentences": Compression(words=False),
+    "both": Compression(words=True),
     "words": ONLY_WORDS,
     "random": ONLY_WORDS,
     "idf": ONLY_WORDS,
@@ -120,7 +121,7 @@ class LlmLingua(Compressor):
             for text, after in zip(texts, left, strict=True)
         ]
         nothing = np.zeros(0, np.int64)
-        weighed = Weighed([], nothing, nothing, [], None, None)
+        weighed = Weighed([], nothing, nothing, [], None, None, np.zeros(0))
         return Compressed(kept, weighed, nothing.astype(bool), ["llmlingua"], [])
 
 
@@ -149,8 +150,8 @@ def open_compressors(
 
 
 def _with_classifier(settings: Settings, opened: Compressor, how: str) -> Compressor:
-    if how not in {"words", "llmlingua"}:
+    if how not in {"both", "words", "llmlingua"}:
         return opened
     if not isinstance(opened.scorer, TokenClassifier):
         raise UsageError(f"--compress-by {how}: no token classifier is configured")
-    return opened if how == "words" else LlmLingua(settings, opened.scorer)
+    return LlmLingua(settings, opened.scorer) if how == "llmlingua" else opened

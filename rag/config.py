@@ -29,7 +29,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is in force for one process.
 
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
-    `compressor` is the token classifier of prompt compression: a model's name or folder, or none.
+    `compressor` is the token classifier of prompt compression: a model's name or folder, or none;
+    `sentence_scorer` a dense retriever (minilm) that scores sentences for the question, or none.
     `locator` is the GeAR model that points at sentences where that is asked for.
     `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor can
     multiply bytes, else int4), torch elsewhere.
@@ -39,8 +40,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `result_cache_mb` bounds the responses of searches and `encoding_cache_mb` the vectors of
     queries that are kept; 0 keeps none.
     The server reads `host`, `port`, `workers` (processes), `log_format` and what begins with
-    `max_`; with `require_keys` it asks for a
-    key even before the first was made. Builds over REST may read what is in `inputs`.
+    `max_`; with `require_keys` it asks for a key even before the first was made. Builds over REST
+    may read what is in `inputs`.
     """
 
     root: Path = msgspec.field(default_factory=_default_root)
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generator: str = "smollm2-135m-instruct"
     compressor: str = "llmlingua2"
     locator: str = "gear"
+    sentence_scorer: str = "none"
     device: str = "cpu"
     backend: Literal["auto", "int8", "int4", "fp32", "torch"] = "auto"
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256

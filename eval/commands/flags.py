@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from eval.corpus_index import IndexPlan
 
 DEFAULT_RETRIEVERS = "bm25,minilm"
-COMPRESSORS = ("auto", "sentences", "words", "random", "idf", "llmlingua")
+COMPRESSORS = ("auto", "sentences", "both", "words", "random", "idf", "llmlingua")
 
 
 def add_measure_flag(parser: argparse.ArgumentParser) -> None:

@@ -216,8 +216,12 @@ def _encoding(generator: Path) -> Any:
         for token, rank in vocabulary.items()
         if token and all(ch in letters for ch in token)
     }
-    if not all(bytes([byte]) in ranks for byte in range(256)):
+    single = [bytes([byte]) for byte in range(256)]
+    if not all(byte in ranks for byte in single[ord(" ") : ord("~") + 1]):
         raise UsageError("llmlingua counts tokens with tiktoken: the generator must be byte-level")
+    # tiktoken wants all bytes; a vocabulary may lack those that its training text did not have.
+    missing = [byte for byte in single if byte not in ranks]
+    ranks |= {byte: len(vocabulary) + number for number, byte in enumerate(missing)}
     return tiktoken.Encoding(
         "generator", pat_str=GPT2_PIECES, mergeable_ranks=ranks, special_tokens={}
     )

@@ -33,7 +33,11 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-sentences", action="store_true", help="do not weigh sentences by the query"
     )
-    parser.add_argument("--no-words", action="store_true", help="do not run the token classifier")
+    parser.add_argument(
+        "--words",
+        action=argparse.BooleanOptionalAction,
+        help="run the token classifier; default: where there is no --query",
+    )
     parser.add_argument("--word-score", choices=("mean", "first"), default="mean")
     parser.add_argument(
         "--force", action="append", default=[], metavar="TOKEN", help="always kept; repeatable"
@@ -65,7 +69,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         target_tokens=args.target_tokens,
         strict=args.strict,
         sentences=not args.no_sentences,
-        words=not args.no_words,
+        words=args.words,
         word_score=args.word_score,
         force_tokens=[token.replace("\\n", "\n") for token in args.force],
         keep_digits=args.keep_digits,
