@@ -145,8 +145,7 @@ class Backend:
             Lane("answer", limits.max_concurrency, limits.max_queue),
         ]
         self._cancels: WeakSet[threading.Event] = WeakSet()
-        self.metrics = Metrics(self._lanes, service.cache_states)
-        service.watch_batches(self.metrics.count_batch)
+        self.metrics = Metrics(self._lanes, lambda: service.cache_states())
 
     async def compute(self, work: Callable[[], T], timeout_ms: int | None = None) -> T:
         """Run something short in a thread. Raises 429 and `DeadlineExceeded`, see `Lane.run`."""
@@ -200,6 +199,7 @@ class Backend:
 
     async def warm_up(self) -> None:
         """Load the models; on failure the service stays alive, not ready, and the log says why."""
+        self.service.watch_batches(self.metrics.count_batch)
         try:
             await asyncio.to_thread(self.service.warm_up)
         except Exception:

@@ -113,6 +113,8 @@ class IndexWriter:
         while first and segments[first - 1].n_documents <= 2 * n_documents:
             first -= 1
             n_documents += segments[first].n_documents
+        if first == len(segments) - 1:
+            return current
         merged = self._merge(current, self.folder, segments[first:], current.version + 1)
         return commit(self.folder, current, [*segments[:first], *([merged] if merged else [])])
 

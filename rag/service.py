@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,7 +16,7 @@ from indexes.lock import writers_turn
 from indexes.manifest import Manifest
 from indexes.snapshot import Snapshot
 from rag import stages
-from rag.answer import AnswerRequest, AnswerResponse, DrafterName
+from rag.answer import AnswerRequest, AnswerResponse
 from rag.answering import answer_from
 from rag.bounded_cache import CacheState
 from rag.config import Settings
@@ -27,7 +26,7 @@ from rag.generate.language_model import LanguageModel
 from rag.generating import GenerateRequest, GenerateResponse, generate_text
 from rag.grounding import ground
 from rag.hits import hits_of
-from rag.information import IndexInfo, Information, index_info
+from rag.information import IndexInfo, Information, index_info, information
 from rag.locating import LocatedHit, Pointing, highlighted, point
 from rag.open_indexes import OpenIndexes
 from rag.open_retrievers import OpenRetrievers
@@ -281,15 +280,7 @@ class Service:
 
     def info(self) -> Information:
         """What this service is and can do."""
-        return Information(
-            name="evident-rag",
-            version=version("evident-rag"),
-            generator=self.settings.generator,
-            decoding=["greedy", "sampling", *get_args(DrafterName)],
-            fusion=["rrf", "weighted"],
-            indexes=self.index_names(),
-            compressor=self.settings.compressor,
-        )
+        return information(self.settings, self.index_names())
 
     def warm_up(self) -> None:
         """Verify every index and load every model, so that the first request is not the slow one.

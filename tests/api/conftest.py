@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -281,6 +282,21 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict:
     assert problem["title"]
     assert problem["instance"].startswith("/")
     return problem
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_loopback() -> Iterator[None]:
+    """Whatever the service does, it opens no connection to another machine."""
+    connect = socket.socket.connect
+
+    def checked(self: socket.socket, address: object) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6}:
+            assert address[0] in {"127.0.0.1", "::1", "localhost"}, f"a way out: {address}"
+        connect(self, address)
+
+    socket.socket.connect = checked
+    yield
+    socket.socket.connect = connect
 
 
 @pytest.fixture(scope="session")

@@ -41,10 +41,12 @@ def test_the_policy_admits_only_the_pages_own_script_and_style(page):
 
 def test_every_control_has_a_name(page):
     body = page.text.split("<script>")[0]
-    labelled = re.findall(r"<label>[^<]+<(?:select|input)", body)
-    controls = re.findall(r"<(?:select|input)\b[^>]*>", body)
-    named = [control for control in controls if "aria-label" in control]
-    assert len(labelled) + len(named) == len(controls)
+    control = r"<(?:select|input)\b[^>]*>"
+    labels = re.findall(r"<label>(.*?)</label>", body, re.DOTALL)
+    labelled = [label for label in labels if re.search(control, label)]
+    assert all(re.sub(r"<select.*?</select>|<[^>]*>", "", one).strip() for one in labelled)
+    named = [one for one in re.findall(control, body) if "aria-label" in one]
+    assert len(labelled) + len(named) == len(re.findall(control, body))
     assert '<html lang="en">' in body
     assert 'name="viewport"' in body
 
