@@ -98,7 +98,7 @@ def test_together_equals_alone(
 def test_pieces_and_crops_change_no_bit(
     models: dict[str, Models], kind: str, precision: str, sizes: list[int], crop: int
 ) -> None:
-    """Alone, what was fed before and how is forgotten: also in whole numbers, where each bit matters."""
+    """Alone, what was fed before and how is forgotten, also where activations are rounded."""
     model = getattr(models[kind], precision)
     token_ids = tokens(60, seed=1)
     expected = model.open_context().forward(token_ids)
