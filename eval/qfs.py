@@ -23,7 +23,6 @@ from eval.rouge import rouge
 from indexes.document import Document
 from indexes.filters import Condition, Filter
 from indexes.passages import PassageConfig, passage_spans
-from rag.answer import AnswerRequest, AnswerResponse
 from rag.progress import Progress
 from rag.service import Service
 
@@ -62,13 +61,16 @@ def evaluate_qfs(
     """
     if plan.min_evidence is None:
         plan = msgspec.structs.replace(plan, min_evidence=0.0)
-    requests = {one.id: request_of(index, one, plan) for one in summaries}
+    requests = {
+        one.id: answer_request(index, one.query, plan, _only(one.source)) for one in summaries
+    }
     answered = ask_all(service, requests, progress)
     rows = []
     for one in summaries:
         response = answered.responses[one.id]
+        measures = rouge(response.answer, one.references)
+        measures |= faithfulness(response.answer, data.sources[one.source])
         evidence = [hit.id for hit in response.evidence]
-        measures = measures_of(data, one, response)
         rows.append(SummaryRow(one.id, one.query, response.answer, evidence, measures))
     record = answer_record(
         service,
@@ -81,17 +83,6 @@ def evaluate_qfs(
         name=name,
     )
     return rows, record
-
-
-def request_of(index: str, summary: Summary, plan: AnswerPlan) -> AnswerRequest:
-    """The query's request; it sees its own source only."""
-    return answer_request(index, summary.query, plan, _only(summary.source))
-
-
-def measures_of(data: SummarySet, summary: Summary, response: AnswerResponse) -> dict[str, float]:
-    """ROUGE against the references, and faithfulness to the source."""
-    measures = rouge(response.answer, summary.references)
-    return measures | faithfulness(response.answer, data.sources[summary.source])
 
 
 def _only(source: str) -> Filter:

@@ -17,11 +17,25 @@ from eval.commands import (
     qfs,
     report,
     rerank,
+    rules,
 )
 
 HELP = "measure retrieval and answers, and compare runs"
 
-_SUBCOMMANDS = (beir, rerank, qa, qfs, conflict, code, kilt, longctx, compare, report, matrix)
+_SUBCOMMANDS = (
+    beir,
+    rerank,
+    qa,
+    qfs,
+    rules,
+    conflict,
+    code,
+    kilt,
+    longctx,
+    compare,
+    report,
+    matrix,
+)
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.commands.by_rule import add_rules_flag, run_by_rules
 from eval.commands.flags import (
     add_answer_flags,
     add_index_flags,
@@ -21,16 +18,8 @@ from eval.commands.flags import (
 )
 
 if TYPE_CHECKING:
-    from eval.ask import AnswerPlan
-    from eval.by_rule import Asked
-    from eval.question_set import Question
     from eval.record import RunRecord
-    from rag.answer import AnswerResponse
     from rag.config import Settings
-    from rag.service import Service
-
-MEASURES = ("f1", "em", "subspan_em")
-"""Those that rules are compared by."""
 
 HELP = "answers and citations over SQuAD, QED, MRQA files or a BEIR folder with answers"
 
@@ -50,7 +39,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_search_flags(parser)
     add_answer_flags(parser, limit=3)
     add_sample_flag(parser)
-    add_rules_flag(parser)
     parser.set_defaults(run=_run)
 
 
@@ -75,9 +63,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         ensure_index(index, data.corpus, build, settings, progress)
     service = compressing_service(settings, plan, index)
     try:
-        if args.rules:
-            asked = _asked(service, index, questions, plan)
-            return run_by_rules(args, service, asked, MEASURES, progress)
         facts = DatasetFacts(data.name, data.split)
         rows, record = evaluate_qa(
             service, index, facts, questions, plan, progress, name=run_name(args, index)
@@ -86,24 +71,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         service.close()
     show_answers(args, store_answers(args.out, rows, record) if args.out else record)
     return 0
-
-
-def _asked(
-    service: Service, index: str, questions: Sequence[Question], plan: AnswerPlan
-) -> list[Asked]:
-    from eval.ask import answer_request
-    from eval.by_rule import Asked
-    from eval.qa import row_of
-
-    known = frozenset(service.snapshot(index).live_ids())
-
-    def measured(question: Question, response: AnswerResponse) -> dict[str, float]:
-        return row_of(question, response, known).measures
-
-    return [
-        Asked(one.id, answer_request(index, one.text, plan), partial(measured, one))
-        for one in questions
-    ]
 
 
 def run_name(args: argparse.Namespace, index: str) -> str:

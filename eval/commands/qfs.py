@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.commands.by_rule import add_rules_flag, run_by_rules
 from eval.commands.flags import (
     add_answer_flags,
     add_index_flags,
@@ -20,13 +17,7 @@ from eval.commands.flags import (
 from eval.commands.qa import run_name, show_answers
 
 if TYPE_CHECKING:
-    from eval.ask import AnswerPlan
-    from eval.by_rule import Asked
-    from eval.qfs_files import Summary, SummarySet
     from rag.config import Settings
-
-MEASURES = ("rougeL", "rouge1", "faithfulness")
-"""Those that rules are compared by."""
 
 HELP = "query-focused summaries over QMSum, SQuALITY or DebatePedia files"
 
@@ -40,7 +31,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_search_flags(parser)
     add_answer_flags(parser, limit=5)
     add_sample_flag(parser)
-    add_rules_flag(parser)
     parser.set_defaults(run=_run)
 
 
@@ -62,10 +52,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     ensure_index(index, passages_corpus(data), build, settings, progress)
     service = compressing_service(settings, plan, index)
     try:
-        if args.rules:
-            return run_by_rules(
-                args, service, _asked(index, data, summaries, plan), MEASURES, progress
-            )
         rows, record = evaluate_qfs(
             service, index, data, summaries, plan, progress, name=run_name(args, index)
         )
@@ -73,19 +59,3 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         service.close()
     show_answers(args, store_answers(args.out, rows, record) if args.out else record)
     return 0
-
-
-def _asked(
-    index: str, data: SummarySet, summaries: Sequence[Summary], plan: AnswerPlan
-) -> list[Asked]:
-    import msgspec
-
-    from eval.by_rule import Asked
-    from eval.qfs import measures_of, request_of
-
-    if plan.min_evidence is None:
-        plan = msgspec.structs.replace(plan, min_evidence=0.0)
-    return [
-        Asked(one.id, request_of(index, one, plan), partial(measures_of, data, one))
-        for one in summaries
-    ]
