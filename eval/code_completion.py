@@ -18,9 +18,14 @@ from eval.significance import fisher_randomisation
 from indexes.errors import InvalidInput
 from rag.answer import Decode
 from rag.generate.completion import Completion, complete
+from rag.generate.drafting import DraftMemory
 from rag.generate.language_model import LanguageModel
 from rag.generate.monitors.python.program import PYTHON_MONITORS
+from rag.generate.prefix_cache import PrefixCache
 from rag.progress import Progress
+
+PREFIX_BYTES = 1 << 30
+"""One prompt."""
 
 _WORD = re.compile(r"\w*")
 
@@ -80,13 +85,13 @@ def complete_sites(
     """Every site twice: free, then monitored. Raises as `rag.generate.completion.complete`."""
     if not sites or not plan.monitors or plan.max_tokens < 2:
         raise InvalidInput("one site and one monitor or more, and two tokens or more")
-    # What a first forward costs besides, one that is not counted pays.
-    _complete(model, sites[0], plan, monitored=True)
     progress.start("completing", 2 * len(sites), "text")
     answers = []
     for site in sites:
+        # Its prompt is read once, for both.
+        memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
         for monitored in (False, True):
-            answers.append(_complete(model, site, plan, monitored=monitored))
+            answers.append(_complete(model, site, plan, memory, monitored=monitored))
             progress.advance(1)
     progress.finish()
     return answers
@@ -115,13 +120,16 @@ def code_report(sites: Sequence[Site], answers: Sequence[SiteAnswer]) -> CodeRep
     )
 
 
-def _complete(model: LanguageModel, site: Site, plan: CodePlan, *, monitored: bool) -> SiteAnswer:
+def _complete(
+    model: LanguageModel, site: Site, plan: CodePlan, memory: DraftMemory, *, monitored: bool
+) -> SiteAnswer:
     made = complete(
         model,
         site.program,
         Decode(plan.max_tokens, drafter="none"),
         monitors=plan.monitors if monitored else (),
         prompt_tokens=plan.prompt_tokens,
+        memory=memory,
     )
     found = _WORD.match(made.text)
     written = found[0] if found else ""

@@ -18,13 +18,14 @@ from eval.commands import (
     qfs,
     report,
     rerank,
+    rules,
     sentences,
 )
 
 HELP = "measure retrieval and answers, and compare runs"
 
 _SUBCOMMANDS = (
-    *(beir, rerank, qa, qfs, conflict, code, kilt, locate, longctx, sentences),
+    *(beir, rerank, qa, qfs, rules, conflict, code, kilt, locate, longctx, sentences),
     *(compare, report, matrix),
 )
 

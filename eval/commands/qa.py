@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.commands.by_rule import add_rules_flag, run_by_rules
 from eval.commands.chosen_index import chosen_index
 from eval.commands.flags import (
     add_answer_flags,
@@ -21,15 +19,9 @@ from eval.commands.ways import answer_each_way, show_each_way
 
 if TYPE_CHECKING:
     from eval.ask import Answered, AnswerPlan
-    from eval.by_rule import Asked
-    from eval.question_set import Question
     from eval.record import RunRecord
-    from rag.answer import AnswerResponse
     from rag.config import Settings
     from rag.service import Service
-
-MEASURES = ("f1", "em", "subspan_em")
-"""Those that rules are compared by."""
 
 HELP = "answers and citations over SQuAD, QED, MRQA files or a BEIR folder with answers"
 
@@ -48,7 +40,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_index_flags(parser)
     add_search_flags(parser)
     add_answer_flags(parser, limit=3)
-    add_rules_flag(parser)
     add_sample_flag(parser)
     parser.set_defaults(run=_run)
 
@@ -65,8 +56,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     questions = sample(data.questions, args.limit_questions, args.seed)
     origin = str(args.data.resolve())
     index = chosen_index(args, data.name, origin, data.corpus, settings, TerminalProgress())
-    if args.rules:
-        return run_by_rules(args, settings, index, partial(_asked, index, questions), MEASURES)
     facts = DatasetFacts(data.name, data.split)
 
     def measure(
@@ -79,18 +68,3 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     )
     show_each_way(args, records)
     return 0
-
-
-def _asked(
-    index: str, questions: Sequence[Question], service: Service, plan: AnswerPlan
-) -> list[Asked]:
-    from eval.by_rule import Asked
-    from eval.qa import qa_requests, row_of
-
-    known = frozenset(service.snapshot(index).live_ids())
-
-    def measured(question: Question, response: AnswerResponse) -> dict[str, float]:
-        return row_of(question, response, known).measures
-
-    requests = qa_requests(index, questions, plan)
-    return [Asked(one.id, requests[one.id], partial(measured, one)) for one in questions]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.commands.by_rule import add_rules_flag, run_by_rules
 from eval.commands.flags import (
     add_answer_flags,
     add_index_flags,
@@ -21,14 +19,9 @@ from eval.commands.ways import answer_each_way, show_each_way
 
 if TYPE_CHECKING:
     from eval.ask import Answered, AnswerPlan
-    from eval.by_rule import Asked
-    from eval.qfs_files import Summary, SummarySet
     from eval.record import RunRecord
     from rag.config import Settings
     from rag.service import Service
-
-MEASURES = ("rougeL", "rouge1", "faithfulness")
-"""Those that rules are compared by."""
 
 HELP = "query-focused summaries over QMSum, SQuALITY or DebatePedia files"
 
@@ -41,7 +34,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     add_index_flags(parser)
     add_search_flags(parser)
     add_answer_flags(parser, limit=5)
-    add_rules_flag(parser)
     add_sample_flag(parser)
     parser.set_defaults(run=_run)
 
@@ -60,10 +52,6 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     index = args.index or default_name(data.name, str(args.data.resolve()), build)
     ensure_index(index, passages_corpus(data), build, settings, TerminalProgress())
 
-    if args.rules:
-        ask = partial(_asked, index, data, summaries)
-        return run_by_rules(args, settings, index, ask, MEASURES)
-
     def measure(
         service: Service, plan: AnswerPlan, answered: Answered, name: str
     ) -> tuple[Sequence[Any], RunRecord]:
@@ -74,17 +62,3 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     )
     show_each_way(args, records)
     return 0
-
-
-def _asked(
-    index: str,
-    data: SummarySet,
-    summaries: Sequence[Summary],
-    service: Service,  # noqa: ARG001
-    plan: AnswerPlan,
-) -> list[Asked]:
-    from eval.by_rule import Asked
-    from eval.qfs import measures_of, qfs_requests
-
-    requests = qfs_requests(index, summaries, plan)
-    return [Asked(one.id, requests[one.id], partial(measures_of, data, one)) for one in summaries]

@@ -1,4 +1,4 @@
-"""Several rules over the same questions: the table, what is resumed, and both commands."""
+"""Several rules over the same questions: the table, what is resumed, and the command."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def test_what_is_there_is_not_asked_again(answering):
         answer_by_rules(answering, asked(("b",)), rules, Silent(), done=made[:3])
 
 
-def test_the_commands_take_rules(animals, tiny_generator, tmp_path, monkeypatch, capsys):
+def test_the_command(animals, tiny_generator, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_generator))
     root = ["--root", str(tmp_path / "i"), "--cache", str(tmp_path / "c"), "--threads", "1"]
     out = tmp_path / "rules.jsonl"
-    command = ["eval", "qa", str(animals), "--retrievers", "bm25", "--max-tokens", "4", *root]
+    command = ["eval", "rules", str(animals), "--retrievers", "bm25", "--max-tokens", "4", *root]
     rules = ["--rules", "off,cad:1,extract", "--out", str(out)]
     assert main([*command, *rules, "--limit-questions", "2", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
@@ -104,7 +104,17 @@ def test_the_commands_take_rules(animals, tiny_generator, tmp_path, monkeypatch,
         {"document": "Moles dig.", "query": "moles", "summary": "dig"},
     ]
     debates.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = ["eval", "qfs", str(debates), "--retrievers", "bm25", "--max-tokens", "4", *root]
+    command = [
+        "eval",
+        "rules",
+        str(debates),
+        "--qfs",
+        "--retrievers",
+        "bm25",
+        "--max-tokens",
+        "4",
+        *root,
+    ]
     assert main([*command, "--rules", "off,momentum", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(row["rule"], row["n"]) for row in rows] == [("off", 2), ("momentum", 2)]
