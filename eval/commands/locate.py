@@ -80,7 +80,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
             latency = measure_latency(locator, asked, args.hits, N_BATCHES, args.seed)
             sys.stdout.write(
                 f"{latency.n_hits} hits of {latency.tokens_per_hit:.0f} tokens: "
-                f"{latency.ms_per_batch:.0f} ms, {latency.ms_per_hit:.1f} ms a hit\n"
+                f"{latency.ms_per_batch:.0f} ms, {latency.ms_per_hit:.1f} ms a hit; "
+                f"{latency.cpu_ms_per_batch:.0f} ms of processor time\n"
             )
         if args.generate:
             _generated(locator, asked, progress)
