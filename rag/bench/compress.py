@@ -3,8 +3,9 @@
 The peer is what a person would write, `PromptCompressor(...).compress_prompt(texts, rate=...)`,
 with three things changed: it counts tokens in the generator's vocabulary instead of one it would
 download, is told which of its two spellings of words the checkpoint has, and keeps every text, as
-ours does, instead of dropping the worst of several. Ours does all that the stage does, but for the question: scores, budget in the
-generator's tokens, map to the source. Rounds alternate, figures are medians.
+ours does, instead of dropping the worst of several. Ours does all that the stage does, but for the
+question: scores, budget in the generator's tokens, map to the source. Rounds alternate, figures are
+medians.
 """
 
 from __future__ import annotations
