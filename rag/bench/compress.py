@@ -1,10 +1,11 @@
 """Prompt compression: ours against llmlingua, same checkpoint, same texts, in one process.
 
 The peer is what a person would write, `PromptCompressor(...).compress_prompt(texts, rate=...)`,
-with two things changed that it cannot do without here: it counts tokens in the generator's
-vocabulary instead of one it would download, and is told which of its two spellings of words the
-checkpoint has. Ours does all that the stage does, but for the question: scores, budget in the
-generator's tokens, map to the source. Rounds alternate, figures are medians.
+with three things changed: it counts tokens in the generator's vocabulary instead of one it would
+download, is told which of its two spellings of words the checkpoint has, and keeps every text, as
+ours does, instead of dropping the worst of several. Ours does all that the stage does, but for the
+question: scores, budget in the generator's tokens, map to the source. Rounds alternate, figures are
+medians.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ def open_llmlingua(classifier: TokenClassifier, generator: Path, device: str) ->
         compressor = _llmlingua(Path(scratch), generator, device)
 
     def compress(texts: list[str], rate: float) -> list[str]:
-        found = compressor.compress_prompt(list(texts), rate=rate)
+        # Its filter of whole contexts is off: it would return fewer texts than it was given.
+        found = compressor.compress_prompt(list(texts), rate=rate, use_context_level_filter=False)
         left: list[str] = found["compressed_prompt_list"]
         return left
 

@@ -178,10 +178,16 @@ def test_corrections_open_only_over_their_own_base(recipe, data, settings, tmp_p
 
 
 def test_a_recipe_is_held_to_its_shape(recipe_text, tmp_path):
+    questions = '[[data]]\nname = "toy"\nfolder = "toy"\n'
+    without = recipe_text.replace(questions, "")
+    assert without != recipe_text
+    (tmp_path / "meetings.toml").write_text(without)
+    assert not read_recipe(str(tmp_path / "meetings.toml"), LlmLingua2Recipe).data
+    begin, end = without.index("[[meetings]]"), without.index("[examples]")
     for wrong in (
         recipe_text.replace('name = "meetings"', 'name = "toy"'),
         recipe_text.replace("depth = 4", "deep = 4"),
-        recipe_text.replace('[[data]]\nname = "toy"\nfolder = "toy"', "data = []"),
+        without[:begin] + without[end:],
     ):
         (tmp_path / "wrong.toml").write_text(wrong)
         with pytest.raises(UsageError):
