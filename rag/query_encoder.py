@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from indexes.gather import Gather
 from indexes.representation import PassageVectors
 from rag.bounded_cache import BoundedCache
-from rag.gather import Gather
 from rag.retrievers.retriever import EncodedQuery, Retriever
 
 Encodings = BoundedCache[tuple[bytes, str], EncodedQuery]
