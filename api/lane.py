@@ -77,7 +77,11 @@ class Lane:
 async def _in_time(future: Future[T], timeout_ms: int | None) -> T:
     waiting = asyncio.wrap_future(future)
     if timeout_ms is not None:
-        await asyncio.wait([waiting], timeout=timeout_ms / 1000)
+        try:
+            await asyncio.wait([waiting], timeout=timeout_ms / 1000)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
         if not waiting.done() and future.cancel():
             raise DeadlineExceeded(f"the {timeout_ms} ms ran out before it was this request's turn")
     return await waiting

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from indexes.gather import Gather
 from indexes.representation import PassageVectors
 from rag.bounded_cache import BoundedCache
-from rag.gather import Gather
 from rag.retrievers.retriever import EncodedQuery, Retriever
 
 Encodings = BoundedCache[tuple[bytes, str], EncodedQuery]
@@ -14,9 +14,6 @@ Encodings = BoundedCache[tuple[bytes, str], EncodedQuery]
 
 TERM_BYTES = 120
 """About what a term and its weight take as Python objects."""
-
-N_SEATS = 2
-"""Batches at a time: two small forwards side by side beat one that is split over two cores."""
 
 
 class QueryEncoder:
@@ -37,7 +34,10 @@ class QueryEncoder:
         self._key = key
         self._encodings = encodings
         self._gather = Gather[str, EncodedQuery](
-            retriever.encode_queries, n_seats=N_SEATS, sizes=sizes
+            # One batch at a time: the model uses all its threads for it, and the next one grows.
+            retriever.encode_queries,
+            n_seats=1,
+            sizes=sizes,
         )
 
     def encode_passages(

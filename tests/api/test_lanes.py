@@ -65,6 +65,26 @@ def test_who_waits_too_long_is_told_at_once_and_never_runs():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("timeout_ms", [None, 60_000])
+def test_what_nobody_waits_for_any_more_is_dropped_from_the_line(timeout_ms):
+    async def main():
+        lane = Lane("test", 1, 5)
+        go, ran = threading.Event(), []
+        first = asyncio.create_task(lane.run(lambda: go.wait(30)))
+        await asyncio.sleep(0)
+        left = asyncio.create_task(lane.run(lambda: ran.append(1), timeout_ms))
+        await asyncio.sleep(0.01)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        go.set()
+        await first
+        await asyncio.to_thread(lane.shut)
+        assert ran == []
+
+    asyncio.run(main())
+
+
 def test_a_full_line_is_refused_and_empties_again():
     async def main():
         lane = Lane("test", 1, 1)
