@@ -271,8 +271,8 @@ class _Decoder:
         graph, shape = self._graph, self._shape
         self._watch(x, "head")
         if self._precision == "int8":
-            own = self._tensors(HEAD)
-            self._integer.write(x, "logits", self._need(EMBEDDING) if own is None else own)
+            untied = self._tensors(HEAD)
+            self._integer.write(x, "logits", self._need(EMBEDDING) if untied is None else untied)
             return
         if self._precision == "fp32" and shape.tied:
             graph.node("Gemm", [x, "embedding"], "logits", transB=1)

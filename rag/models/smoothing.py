@@ -92,8 +92,8 @@ def _shared_scales(largest: Floats, weights: Floats, shape: DecoderShape) -> tup
 def _balanced(activations: Floats, weights: Floats) -> Floats:
     ratio = np.maximum(activations, SMALLEST) / np.maximum(weights, SMALLEST)
     halves = np.log(ratio.astype(np.float64)) / 2
-    balanced: Floats = np.exp(halves - halves.mean()).astype(np.float32)
-    return balanced
+    scales: Floats = np.exp(halves - halves.mean()).astype(np.float32)
+    return scales
 
 
 def _multiplied(scales: Floats) -> Callable[[Floats], Floats]:
