@@ -11,6 +11,7 @@ from indexes.errors import UsageError
 from rag.cli.output import TerminalProgress, print_json, wants_json
 from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, Entry, catalogue, get_entry
 from rag.models.files import megabytes
+from rag.models.shipped import LICENCE, Shipped, shipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,10 +58,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run_list(args: argparse.Namespace, settings: Settings) -> int:
-    """Print the catalogue as a table or NDJSON."""
+    """Print the catalogue, and what comes with the product, as a table or NDJSON."""
     rows = [_summary(entry, settings) for entry in catalogue()]
     if wants_json(args):
-        for row in rows:
+        for row in (*rows, *map(_ours, shipped())):
             print_json(row)
         return 0
     columns = ("name", "kind", "revision", "licence", "download", "state", "source")
@@ -77,6 +78,9 @@ def run_list(args: argparse.Namespace, settings: Settings) -> int:
     widths = [max(len(line[i]) for line in table) for i in range(len(columns) - 1)]
     for line in table:
         print("  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]))
+    for ours in shipped():
+        size = megabytes(ours.size_bytes)
+        print(f"{ours.name}: comes with the product, {size}, upon {ours.base}; its card lies there")
     print(f"\ncache: {settings.cache}")
     return 0
 
@@ -176,6 +180,20 @@ def _summary(entry: Entry, settings: Settings) -> dict[str, Any]:
         "default": entry.name in (*DEFAULT_MODELS, DEMO_CORPUS),
         "cached": cached,
         "folder": str(ready_folder(entry, settings.cache)) if cached else None,
+    }
+
+
+def _ours(found: Shipped) -> dict[str, Any]:
+    """A row of what comes with the product, with the catalogue's names where they mean the same."""
+    return {
+        "name": found.name,
+        "kind": "shipped",
+        "base": found.base,
+        "licence": LICENCE,
+        "size_bytes": found.size_bytes,
+        "default": False,
+        "cached": True,
+        "folder": str(found.folder),
     }
 
 

@@ -16,9 +16,10 @@ from rag.models.convert import convert_gguf, converted_digest, is_converted
 from rag.models.files import fingerprint, locked, megabytes
 from rag.models.hub import HUB_ID, fetch_from_hub
 from rag.models.safety import check_folder, read_object
+from rag.models.shipped import LICENCE, Shipped, find_shipped
 from rag.progress import Progress, Silent
 
-Source = Literal["wheels", "folder", "hub"]
+Source = Literal["wheels", "shipped", "folder", "hub"]
 
 
 class ResolvedModel(msgspec.Struct, frozen=True):
@@ -47,11 +48,13 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     hub_endpoint: str | None = None,
 ) -> ResolvedModel:
-    """Find a model: a catalogue name or alias, a local folder or GGUF file, or a hub id `org/name`.
+    """Find a model: a name that we know, a local folder or GGUF file, or a hub id `org/name`.
 
-    A catalogue entry that is not in the cache is an error, or with `download` is pulled first.
-    Raises `ModelNotFound`, `UnsafeModel` (pickles, code of its own), `ModelError` (damaged, or the
-    hub cannot be reached), `DownloadFailed`.
+    Names are those of the catalogue, its aliases, and models that come with the product. A
+    catalogue entry that is not in the cache is an error, or with `download` is pulled first; so is
+    the base of a model that comes with the product. Raises `ModelNotFound`, `UnsafeModel`
+    (pickles, code of its own), `ModelError` (damaged, or the hub cannot be reached),
+    `DownloadFailed`.
     """
     progress = progress or Silent()
     entry = find_entry(name_or_path)
@@ -63,6 +66,11 @@ def resolve(
 
             pull(entry, cache, progress=progress, environ=environ)
         return _resolve_entry(entry, cache)
+    ours = find_shipped(name_or_path)
+    if ours is not None:
+        if download and ours.base:
+            resolve(ours.base, cache, download=True, progress=progress, environ=environ)
+        return _resolve_shipped(ours, cache)
     path = Path(name_or_path).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         return _resolve_gguf(path, cache, progress)
@@ -102,6 +110,11 @@ def _resolve_entry(entry: Entry, cache: Path) -> ResolvedModel:
         source="wheels",
         gguf=gguf,
     )
+
+
+def _resolve_shipped(ours: Shipped, cache: Path) -> ResolvedModel:
+    found = _describe(ours.folder, cache, ours.name, revision="", source="shipped")
+    return msgspec.structs.replace(found, licence=LICENCE)
 
 
 def _resolve_folder(folder: Path, cache: Path, progress: Progress) -> ResolvedModel:
