@@ -1,6 +1,6 @@
 """What monitors do for code: the identifier after a point, with them and without.
 
-Static analysis is warm: it was asked for every site's members before, to know which sites it knows.
+Static analysis is warm: it was asked for the site's members just before, by a question of its own.
 Greedy and without drafts, so that times compare monitors and nothing else.
 """
 
@@ -13,7 +13,7 @@ from statistics import mean, median
 import msgspec
 import numpy as np
 
-from eval.code_sites import Site
+from eval.code_sites import Site, members
 from eval.significance import fisher_randomisation
 from indexes.errors import InvalidInput
 from rag.answer import Decode
@@ -90,6 +90,8 @@ def complete_sites(
     for site in sites:
         # Its prompt is read once, for both.
         memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
+        # The library lets go of files that nobody has asked for in ten minutes.
+        members(site.program)
         for monitored in (False, True):
             answers.append(_complete(model, site, plan, memory, monitored=monitored))
             progress.advance(1)
