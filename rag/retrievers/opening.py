@@ -70,6 +70,7 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
             cache=settings.cache,
             device=settings.device,
             batch_tokens=settings.encode_batch_tokens,
+            precision=settings.encode_precision,
         )
     if entry.kind == "dupmae":
         return DupmaeRetriever(

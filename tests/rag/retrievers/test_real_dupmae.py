@@ -37,13 +37,13 @@ def opened() -> list[Retriever]:
     settings = load_settings({"cache": str(CACHE)}, {})
     return [
         open_retriever(entry_of(spec, settings, Silent()), Analyzer(), settings)
-        for spec in parse_specs("minilm,dupmae")
+        for spec in parse_specs("minilm,dupmae,gear")
     ]
 
 
 def test_one_pass_over_the_bundled_encoder_gives_what_each_gives_alone(opened):
     (group,) = sharing(opened)
-    assert [one.entry.name for one in group] == ["minilm", "dupmae"]
+    assert [one.entry.name for one in group] == ["minilm", "dupmae", "gear"]
     told = {one.entry.name: lambda _: None for one in group}
     found = encode_together(group, TEXTS, told)
     for retriever in opened:
