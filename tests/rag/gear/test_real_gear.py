@@ -67,7 +67,8 @@ def test_it_retrieves(locator):
     settings = Settings()
     entry = entry_of(parse_spec("gear"), settings, Silent())
     retriever = open_retriever(entry, None, settings)  # type: ignore[arg-type]
-    rows = retriever.encode_passages([text for _, text, _ in CASES[1:6]], lambda _: None).dense
-    for number, (question, _, _) in enumerate(CASES[1:3]):
-        (query,) = retriever.encode_queries([question])
+    passages = [PENICILLIN, "Nobody came to the party.", "Trains leave every hour."]
+    rows = retriever.encode_passages(passages, lambda _: None).dense
+    questions = ["when was penicillin found?", "who came to the party", "when do trains leave"]
+    for number, query in enumerate(retriever.encode_queries(questions)):
         assert (rows @ query.vector.dense).argmax() == number
