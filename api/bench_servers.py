@@ -22,6 +22,7 @@ from indexes.document import Document
 from indexes.errors import EvidentError
 from rag.config import Settings
 
+Process = subprocess.Popen[bytes]
 START_S = 600.0
 ADDED_AT_ONCE = 500
 
@@ -91,7 +92,7 @@ def _process(
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, path: str) -> None:
+def _wait(process: Process, port: int, path: str) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
