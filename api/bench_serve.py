@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from indexes.errors import EvidentError
 from rag.cli.output import TerminalProgress, print_json, wants_json
 
 if TYPE_CHECKING:
@@ -89,7 +90,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if args.updates:
             progress.note("searching while documents are put and deleted")
             updates = search_while_updating(server.port, args.name, names, documents, args.seconds)
-    theirs = _txtai(args, settings, names, documents, counts, progress)
+    theirs = []
+    if args.txtai is not None:
+        try:
+            theirs = _txtai(args, settings, names, documents, counts, progress)
+        except (EvidentError, OSError) as error:
+            progress.note(f"txtai could not be measured: {error}")
     rates = {row.clients: row.throughput_per_s for row in theirs}
     ours = [_against(row, rates.get(row.clients)) for row in ours]
     report = Report(args.name, len(documents), names, [*ours, *theirs], updates)
@@ -111,9 +117,7 @@ def _txtai(
     counts: Sequence[int],
     progress: TerminalProgress,
 ) -> list[Row]:
-    """The same corpus and dense model behind txtai's API, where that was asked for."""
-    if args.txtai is None:
-        return []
+    """The same corpus and dense model behind txtai's API."""
     from api.bench_servers import txtai_server
     from rag.models.resolver import resolve
     from rag.retrievers.retriever import KNOWN

@@ -22,7 +22,8 @@ from indexes.document import Document
 from indexes.errors import EvidentError
 from rag.config import Settings
 
-START_S = 300.0
+Process = subprocess.Popen[bytes]
+START_S = 600.0
 ADDED_AT_ONCE = 500
 
 
@@ -44,9 +45,9 @@ def our_server(settings: Settings, flags: Sequence[str] = ()) -> Iterator[Runnin
     where = ["--root", str(settings.root), "--cache", str(settings.cache), "--port", str(port)]
     command = [sys.executable, "-m", "rag.cli.main", "serve", *where, *flags]
     environment = os.environ | {"RAG_GENERATOR": settings.generator}
-    with _process(command, environment) as pid:
-        _wait(port, "/readyz")
-        yield Running(port, pid)
+    with _process(command, environment) as process:
+        _wait(process, port, "/readyz")
+        yield Running(port, process.pid)
 
 
 @contextmanager
@@ -61,8 +62,8 @@ def txtai_server(python: Path, model: Path, documents: Sequence[Document]) -> It
         command = [str(python), "-m", "uvicorn", "txtai.api:app", "--port", str(port)]
         environment = os.environ | {"CONFIG": str(config)}
         environment.pop("PYTHONPATH", None)
-        with _process([*command, "--log-level", "warning"], environment) as pid:
-            _wait(port, "/count")
+        with _process([*command, "--log-level", "warning"], environment) as process:
+            _wait(process, port, "/count")
             for start in range(0, len(documents), ADDED_AT_ONCE):
                 rows = [
                     {"id": one.id, "text": f"{one.title} {one.text}".strip()}
@@ -70,16 +71,18 @@ def txtai_server(python: Path, model: Path, documents: Sequence[Document]) -> It
                 ]
                 _request(port, "POST", "/add", msgspec.json.encode(rows))
             _request(port, "GET", "/index")
-            yield Running(port, pid)
+            yield Running(port, process.pid)
 
 
 @contextmanager
-def _process(command: Sequence[str], environment: dict[str, str]) -> Iterator[int]:
+def _process(
+    command: Sequence[str], environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        yield process.pid
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -89,16 +92,18 @@ def _process(command: Sequence[str], environment: dict[str, str]) -> Iterator[in
             process.wait()
 
 
-def _wait(port: int, path: str) -> None:
+def _wait(process: Process, port: int, path: str) -> None:
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             _request(port, "GET", path)
         except (OSError, EvidentError):
             time.sleep(0.2)
         else:
             return
-    raise EvidentError(f"the server on port {port} was not ready within {START_S:.0f} s")
+    ended = process.poll()
+    how = f"within {START_S:.0f} s" if ended is None else f"and ended with {ended}"
+    raise EvidentError(f"the server on port {port} was not ready {how}")
 
 
 def _request(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
