@@ -157,6 +157,7 @@ class _Decoder:
             # All that follows looks at one token alone: the rows nobody asked for end here.
             attended = graph.node("Gather", [attended, "rows"], "attended_rows", axis=0)
             residual = graph.node("Gather", [residual, "rows"], "residual_rows", axis=0)
+            self._integer.change_rows()
         projected = self._linear(attended, f"{layer}.o", layer, "self_attn.o_proj")
         gamma = self._weight(f"model.layers.{layer}.post_attention_layernorm.weight")
         residual, normed = self._add_and_norm(residual, projected, gamma, f"{layer}.attention")

@@ -24,6 +24,11 @@ class IntegerLinear:
     def __init__(self, graph: GraphWriter) -> None:
         self._graph = graph
         self._rounded: dict[str, tuple[str, str]] = {}
+        self._middles = ""
+
+    def change_rows(self) -> None:
+        """From here on there are other rows, more or fewer: called once they were taken."""
+        self._middles = ""
 
     def write(self, x: str, name: str, weights: Floats, bias: str = "") -> str:
         """Node `name`: `x [n, n_in]` times `weights [n_out, n_in]` transposed, plus the bias."""
@@ -57,11 +62,12 @@ class IntegerLinear:
         largest = graph.node("ReduceMax", [magnitudes, last], f"{x}.largest", keepdims=0)
         share = graph.weight("a_step", np.full((), 1 / LARGEST_CODE, np.float32))
         steps = graph.node("Mul", [largest, share], f"{x}.steps")
-        shape = graph.node("Shape", [steps], f"{x}.n_rows")
-        middles = graph.node(
-            "ConstantOfShape", [shape], f"{x}.middles", value=np.array([MIDDLE], np.uint8)
-        )
-        levels = graph.node("QuantizeLinear", [x, steps, middles], f"{x}.levels", axis=0)
+        if not self._middles:
+            n_rows = graph.node("Shape", [steps], f"{x}.n_rows")
+            self._middles = graph.node(
+                "ConstantOfShape", [n_rows], f"{x}.middles", value=np.array([MIDDLE], np.uint8)
+            )
+        levels = graph.node("QuantizeLinear", [x, steps, self._middles], f"{x}.levels", axis=0)
         column = graph.node("Unsqueeze", [steps, last], f"{x}.steps_column")
         self._rounded[x] = levels, column
         return self._rounded[x]
