@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections import Counter
 
 import msgspec
 import pytest
@@ -57,6 +58,16 @@ def test_queries_are_stretches_of_the_texts():
     assert len(set(drawn)) > 40
 
 
+def rounds(port, documents, enough, most=20):
+    """Two seconds at a time until enough has happened; a busy machine commits slowly."""
+    counts = Counter()
+    for _ in range(most):
+        counts.update(search_while_updating(port, "tiny", ["bm25"], documents, 2.0))
+        if enough(counts):
+            break
+    return counts
+
+
 @pytest.mark.slow
 def test_no_search_fails_or_finds_what_is_deleted(tiny_index, tmp_path, live_server):
     shutil.copytree(tiny_index.root, tmp_path / "indexes")
@@ -65,10 +76,10 @@ def test_no_search_fails_or_finds_what_is_deleted(tiny_index, tmp_path, live_ser
     documents = [snapshot.document(key) for key in snapshot.live_ids()]
     with live_server(service, Limits()) as live:
         port = live.listener.getsockname()[1]
-        counts = search_while_updating(port, "tiny", ["bm25"], documents, 3.0)
+        counts = rounds(port, documents, lambda counts: counts["deletions"] > 8)
     service.close()
     assert counts["failed"] == counts["deleted_found"] == 0
-    assert counts["deletions"] == counts["puts"] > 3
+    assert counts["deletions"] == counts["puts"] > 8
     assert counts["put_ones_found"] > 0
 
 
@@ -80,15 +91,17 @@ def test_the_check_sees_a_deleted_document(tiny_index, tmp_path, live_server):
     kept, search = {}, service.search
 
     def stale(request, **how):
-        key = (request.query, len(kept) // 40)
-        kept.setdefault(key, search(request, **how))
-        return kept[key]
+        """What was found for the query as long as a put document was among it."""
+        found = search(request, **how)
+        if any(hit.id.startswith("bench-") for hit in found.hits):
+            kept[request.query] = found
+        return kept.get(request.query, found)
 
     service.search = stale
     snapshot = service.snapshot("tiny")
     documents = [snapshot.document(key) for key in snapshot.live_ids()]
     with live_server(service, Limits()) as live:
         port = live.listener.getsockname()[1]
-        counts = search_while_updating(port, "tiny", ["bm25"], documents, 3.0)
+        counts = rounds(port, documents, lambda counts: counts["deleted_found"])
     service.close()
     assert counts["deleted_found"] > 0
