@@ -23,10 +23,18 @@ class Point(msgspec.Struct, frozen=True):
 def scatter(points: Sequence[Point], x_label: str, y_label: str, *, log_x: bool) -> str:
     """Each configuration as a labelled dot."""
     figure, axes = _figure()
-    axes.scatter([p.x for p in points], [p.y for p in points], color=_NEUTRAL, zorder=3)
+    xs = [point.x for point in points]
+    axes.scatter(xs, [point.y for point in points], color=_NEUTRAL, zorder=3)
     for point in points:
+        # The label of the point furthest right would run over the frame.
+        leftwards = min(xs) < point.x == max(xs)
         axes.annotate(
-            point.label, (point.x, point.y), xytext=(5, 4), textcoords="offset points", fontsize=8
+            point.label,
+            (point.x, point.y),
+            xytext=(-5 if leftwards else 5, 4),
+            textcoords="offset points",
+            ha="right" if leftwards else "left",
+            fontsize=8,
         )
     if log_x and all(point.x > 0 for point in points):
         _log_scale(axes.xaxis)

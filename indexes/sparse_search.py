@@ -51,7 +51,7 @@ class FirstPass(NamedTuple):
 
 PASSES = {
     "exact": FirstPass(times=2, more=24),
-    "pruned": FirstPass(times=8, more=120, share=0.6),
+    "pruned": FirstPass(times=4, more=60, share=0.7),
     "two_step": FirstPass(times=4, more=60, budget=1.0),
     "u8": FirstPass(times=2, more=4),
 }
