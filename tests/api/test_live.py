@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from subprocess import PIPE
 
 import httpx
@@ -138,7 +139,11 @@ def test_serve_announces_itself_and_stops_on_a_signal(tmp_path, stop, code):
     command = [sys.executable, "-m", "rag.cli.main", "serve", "--port", "0"]
     homes = {"XDG_DATA_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     environment = os.environ | homes | {"RAG_GENERATOR": str(tmp_path / "absent")}
-    with subprocess.Popen(command, env=environment, stderr=PIPE, stdout=PIPE, text=True) as process:
+    # Where the tests run behind a shell's `&`, SIGINT is ignored, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, env=environment, stderr=PIPE, stdout=PIPE, text=True, preexec_fn=heard
+    ) as process:
         try:
             url = announced(process.stderr)
             assert httpx.get(f"{url}/livez").status_code == 200
