@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.response import Stream
 
-from api.backend import Backend, InjectedBackend, cancelled_on_disconnect
+from api.backend import Backend, InjectedBackend
 from api.body import read_body
 from api.endpoint import BODY_PROBLEMS, Endpoint, documented
 from api.event_stream import HEADERS, MEDIA_TYPE, Event, EventQueue, first_event, stream
@@ -36,8 +35,9 @@ EXAMPLES = {
 class AnswerBody(AnswerRequest, frozen=True, forbid_unknown_fields=True):
     """A question for an index. `limit` is how many hits are shown to the model.
 
-    With `stream` the reply is `text/event-stream`: `evidence`, `token`s, `citation`s, and at last
-    one `done` with the whole answer, or one `error` with a problem.
+    With `stream` the reply is `text/event-stream`: `evidence`, `token`s (each says whether it was
+    drafted), `citation`s, and at last one `done` with the whole answer, or one `error` with a
+    problem.
     """
 
     stream: bool = False
@@ -68,31 +68,32 @@ async def answer(
     if asked.stream:
         return await _streamed(request, backend, asked)
     request_id = request_id_of(request.scope)
-    async with cancelled_on_disconnect(request.receive) as cancel:
-        return Response(
-            await backend.compute(
-                partial(backend.service.answer, asked, request_id=request_id, cancel=cancel)
-            )
-        )
+    async with backend.cancelled_on_disconnect(request.receive) as cancel:
+        work = partial(backend.service.answer, asked, request_id=request_id, cancel=cancel)
+        return Response(await backend.write(work, asked.timeout_ms))
 
 
 async def _streamed(request: Request[Any, Any, Any], backend: Backend, asked: AnswerBody) -> Stream:
-    queue, cancel = EventQueue(), threading.Event()
+    queue, cancel = EventQueue(), backend.new_cancel()
     request_id = request_id_of(request.scope)
 
     def tell(hits: list[Hit]) -> None:
         queue.put("evidence", {"request_id": request_id, "evidence": hits})
 
+    def tell_token(text: str) -> None:
+        queue.put("token", {"text": str(text), "drafted": getattr(text, "drafted", False)})
+
     work = asyncio.create_task(
-        backend.compute(
+        backend.write(
             partial(
                 backend.service.answer,
                 asked,
                 request_id=request_id,
                 cancel=cancel,
                 on_evidence=tell,
-                on_text=lambda text: queue.put("token", {"text": text}),
-            )
+                on_text=tell_token,
+            ),
+            asked.timeout_ms,
         )
     )
     try:

@@ -11,7 +11,6 @@ import msgspec
 from litestar import Litestar, Response, route
 from litestar.di import Provide
 
-from api.access_log import log_response
 from api.aliases import delete_alias, put_alias
 from api.answer import answer
 from api.backend import Backend, SearchService
@@ -24,6 +23,7 @@ from api.generate import generate
 from api.indexes import describe_index, list_indexes
 from api.jobs import cancel_job, order_build, read_job, tended
 from api.limits import Limits
+from api.observer import Observer
 from api.openapi import openapi_document
 from api.operations import info, livez, readyz
 from api.playground import playground_route
@@ -67,12 +67,14 @@ def create_app(
             await warming
             await backend.close()
 
+    observer = Observer(backend.metrics)
     app = Litestar(
         ROUTES,
         dependencies={"backend": Provide(lambda: backend, sync_to_thread=False)},
         guards=[gate or Gate()],
         exception_handlers={Exception: to_response},
-        before_send=[add_request_id_header, log_response, backend.metrics.count_response],
+        before_request=observer.see_request,
+        before_send=[add_request_id_header, observer.see_message],
         lifespan=[lifespan],
         request_max_body_size=limits.max_body_bytes,
         openapi_config=None,
@@ -80,6 +82,7 @@ def create_app(
         debug=False,
         pdb_on_exception=False,
     )
+    app.state.backend = backend
     document = msgspec.json.encode(openapi_document(app.routes, version("evident-rag")))
 
     @route(

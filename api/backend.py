@@ -6,18 +6,20 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 from litestar.di import NamedDependency
 from litestar.exceptions import ServiceUnavailableException, TooManyRequestsException
 from litestar.types import Receive
 
+from api.lane import Lane
 from api.limits import Limits
 from api.metrics import Metrics
 from indexes.document import Document
 from rag.answer import AnswerRequest, AnswerResponse
+from rag.bounded_cache import CacheState
 from rag.compress.compression import CompressRequest, CompressResponse
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.information import IndexInfo, Information
@@ -97,6 +99,9 @@ class SearchService(Protocol):
     def index_names(self) -> list[str]:
         """Names of the indexes that can be searched, sorted."""
 
+    def quarantined(self) -> list[str]:
+        """Names of the indexes that are not served because their files are damaged, sorted."""
+
     def aliases(self) -> dict[str, str]:
         """Alias → index."""
 
@@ -112,6 +117,12 @@ class SearchService(Protocol):
     def info(self) -> Information:
         """What the service is and can do."""
 
+    def watch_batches(self, sizes: Callable[[int], None]) -> None:
+        """Have `sizes` told of each batch of queries that was encoded together."""
+
+    def cache_states(self) -> dict[str, CacheState]:
+        """How the caches do, by their names."""
+
     def ready(self) -> bool:
         """Whether the models are loaded; answers at once."""
 
@@ -120,34 +131,64 @@ class SearchService(Protocol):
 
 
 class Backend:
-    """Owns the bounded thread pool in which requests compute, so that the event loop never does."""
+    """Owns the lanes in which requests compute: searches and all that is short, and answers.
+
+    So a search never waits for somebody's long answer.
+    """
 
     def __init__(self, service: SearchService, limits: Limits, desk: Desk | None = None) -> None:
         self.service = service
         self.desk = desk
         self.limits = limits
-        self._threads = ThreadPoolExecutor(limits.max_concurrency, thread_name_prefix="compute")
-        self._n_taken = 0
-        self.metrics = Metrics(self._n_running, self._n_queued)
+        self._lanes = [
+            Lane("search", limits.max_searches, limits.max_queue),
+            Lane("answer", limits.max_concurrency, limits.max_queue),
+        ]
+        self._cancels: WeakSet[threading.Event] = WeakSet()
+        self.metrics = Metrics(self._lanes, lambda: service.cache_states())
 
-    async def compute(self, work: Callable[[], T]) -> T:
-        """Run `work` in one of the pool's `limits.max_concurrency` threads.
+    async def compute(self, work: Callable[[], T], timeout_ms: int | None = None) -> T:
+        """Run something short in a thread. Raises 429 and `DeadlineExceeded`, see `Lane.run`."""
+        return await self._run(self._lanes[0], work, timeout_ms)
 
-        Work still queued when its caller is cancelled is dropped. Raises HTTP's 429 when
-        `limits.max_queue` requests wait already: they would only wait longer.
-        """
-        if self._n_taken >= self.limits.max_concurrency + self.limits.max_queue:
-            self.metrics.refuse()
-            raise TooManyRequestsException(
-                detail="too many requests are waiting", headers={"Retry-After": "1"}
-            )
-        self._n_taken += 1
+    async def write(self, work: Callable[[], T], timeout_ms: int | None = None) -> T:
+        """Run something that calls the generator; the same for answers."""
+        return await self._run(self._lanes[1], work, timeout_ms)
+
+    async def _run(self, lane: Lane, work: Callable[[], T], timeout_ms: int | None) -> T:
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._n_taken -= 1
+            result = await lane.run(work, timeout_ms)
+        except TooManyRequestsException:
+            self.metrics.refuse(lane.name)
+            raise
         self.metrics.record(result)
         return result
+
+    def new_cancel(self) -> threading.Event:
+        """An event that ends an answer: set when its client leaves or the server must stop."""
+        cancel = threading.Event()
+        self._cancels.add(cancel)
+        return cancel
+
+    def stop_answers(self) -> None:
+        """Have every answer that is being written end now, with a clean error."""
+        for cancel in list(self._cancels):
+            cancel.set()
+
+    @asynccontextmanager
+    async def cancelled_on_disconnect(self, receive: Receive) -> AsyncIterator[threading.Event]:
+        """An event that is set when the client goes away, or when the block is left.
+
+        To be entered after the body was read: from then on the server has nothing to tell but
+        `http.disconnect`.
+        """
+        cancel = self.new_cancel()
+        watcher = asyncio.create_task(_watch(receive, cancel))
+        try:
+            yield cancel
+        finally:
+            cancel.set()
+            watcher.cancel()
 
     def check_ready(self) -> None:
         """Raise 503 until the models are loaded."""
@@ -156,14 +197,9 @@ class Backend:
                 detail="the models are being loaded", headers={"Retry-After": "1"}
             )
 
-    def _n_running(self) -> int:
-        return min(self._n_taken, self.limits.max_concurrency)
-
-    def _n_queued(self) -> int:
-        return self._n_taken - self._n_running()
-
     async def warm_up(self) -> None:
         """Load the models; on failure the service stays alive, not ready, and the log says why."""
+        self.service.watch_batches(self.metrics.count_batch)
         try:
             await asyncio.to_thread(self.service.warm_up)
         except Exception:
@@ -171,27 +207,12 @@ class Backend:
 
     async def close(self) -> None:
         """Wait for running work, drop what is queued."""
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        for lane in self._lanes:
+            await asyncio.to_thread(lane.shut)
 
 
 InjectedBackend = NamedDependency[Backend]
 """How a handler asks for the app's backend."""
-
-
-@asynccontextmanager
-async def cancelled_on_disconnect(receive: Receive) -> AsyncIterator[threading.Event]:
-    """An event that is set when the client goes away, or when the block is left.
-
-    To be entered after the body was read: from then on the server has nothing to tell but
-    `http.disconnect`.
-    """
-    cancel = threading.Event()
-    watcher = asyncio.create_task(_watch(receive, cancel))
-    try:
-        yield cancel
-    finally:
-        cancel.set()
-        watcher.cancel()
 
 
 async def _watch(receive: Receive, cancel: threading.Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.response import Stream
 
-from api.backend import Backend, InjectedBackend, cancelled_on_disconnect
+from api.backend import Backend, InjectedBackend
 from api.body import read_body
 from api.chat_completion import (
     NO_EVIDENCE,
@@ -74,9 +73,10 @@ async def chat(
     request_id = request_id_of(request.scope)
     work = partial(backend.service.answer, question, request_id=request_id)
     if asked.stream:
-        return await _streamed(request, backend, asked, work)
-    async with cancelled_on_disconnect(request.receive) as cancel:
-        return Response(completion_of(asked, await backend.compute(partial(work, cancel=cancel))))
+        return await _streamed(request, backend, asked, work, question.timeout_ms)
+    async with backend.cancelled_on_disconnect(request.receive) as cancel:
+        answered = await backend.write(partial(work, cancel=cancel), question.timeout_ms)
+        return Response(completion_of(asked, answered))
 
 
 async def _streamed(
@@ -84,8 +84,9 @@ async def _streamed(
     backend: Backend,
     asked: ChatRequest,
     work: partial[AnswerResponse],
+    timeout_ms: int | None,
 ) -> Stream:
-    queue, cancel = EventQueue(), threading.Event()
+    queue, cancel = EventQueue(), backend.new_cancel()
     head = {
         "id": f"chatcmpl-{request_id_of(request.scope)}",
         "object": "chat.completion.chunk",
@@ -115,13 +116,14 @@ async def _streamed(
         return [Event(UNNAMED, data) for data in (*chunks, DONE)]
 
     task = asyncio.create_task(
-        backend.compute(
+        backend.write(
             partial(
                 work,
                 cancel=cancel,
                 on_evidence=begin,
-                on_text=lambda text: queue.put(UNNAMED, chunk({"content": text})),
-            )
+                on_text=lambda text: queue.put(UNNAMED, chunk({"content": str(text)})),
+            ),
+            timeout_ms,
         )
     )
     try:

@@ -51,4 +51,5 @@ async def compress(request: Request[Any, Any, Any], backend: InjectedBackend) ->
     """Compress one text, or several hits."""
     asked = await read_body(request, CompressRequest, backend.limits)
     request_id = request_id_of(request.scope)
-    return await backend.compute(partial(backend.service.compress, asked, request_id=request_id))
+    work = partial(backend.service.compress, asked, request_id=request_id)
+    return await backend.compute(work, asked.timeout_ms)

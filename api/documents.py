@@ -88,7 +88,7 @@ async def read_document(
             response=DocumentChanged,
             tag="indexes",
             request=DocumentBody,
-            problems=(*BODY_PROBLEMS, 409),
+            problems=(*BODY_PROBLEMS, 409, 507),
             examples=EXAMPLES,
             scope="write",
         )
@@ -113,7 +113,7 @@ async def put_document(
             summary="Delete a document",
             response=DocumentChanged,
             tag="indexes",
-            problems=(404, 409, 429),
+            problems=(404, 409, 429, 507),
             scope="write",
         )
     ),

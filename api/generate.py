@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, post
 from msgspec import Meta
 
-from api.backend import InjectedBackend, cancelled_on_disconnect
+from api.backend import InjectedBackend
 from api.body import read_body
 from api.endpoint import BODY_PROBLEMS, Endpoint, documented
 from api.request_id import request_id_of
@@ -73,17 +73,17 @@ async def generate(request: Request[Any, Any, Any], backend: InjectedBackend) ->
     """Decode one prompt."""
     asked = await read_body(request, GenerateBody, backend.limits)
     request_id = request_id_of(request.scope)
-    async with cancelled_on_disconnect(request.receive) as cancel:
+    async with backend.cancelled_on_disconnect(request.receive) as cancel:
         if asked.evidence is None:
             if asked.shown is not None:
                 raise InvalidInput("nothing is shown without evidence", "/shown")
             plain = partial(backend.service.generate, asked, request_id=request_id, cancel=cancel)
-            written = await backend.compute(plain)
+            written = await backend.write(plain, asked.timeout_ms)
             return GroundedResponse(**msgspec.structs.asdict(written))
         work = partial(
             backend.service.ground, _grounded(asked), request_id=request_id, cancel=cancel
         )
-        return await backend.compute(work)
+        return await backend.write(work, asked.timeout_ms)
 
 
 def _grounded(asked: GenerateBody) -> GroundedRequest:

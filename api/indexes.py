@@ -17,11 +17,15 @@ from rag.information import IndexInfo
 
 
 class IndexList(msgspec.Struct, frozen=True):
-    """Names of the indexes, sorted, and the aliases that point at them."""
+    """Names of the indexes, sorted, and the aliases that point at them.
+
+    Those that are `quarantined` are not served: their files are damaged.
+    """
 
     request_id: str
     indexes: list[str]
     aliases: dict[str, str] = {}
+    quarantined: list[str] = []
 
 
 class IndexDescription(msgspec.Struct, frozen=True):
@@ -41,7 +45,8 @@ async def list_indexes(request: Request[Any, Any, Any], backend: InjectedBackend
     """Names of all indexes under the root."""
     names = await asyncio.to_thread(backend.service.index_names)
     aliases = await asyncio.to_thread(backend.service.aliases)
-    return IndexList(request_id_of(request.scope), names, aliases)
+    damaged = await asyncio.to_thread(backend.service.quarantined)
+    return IndexList(request_id_of(request.scope), names, aliases, damaged)
 
 
 @route(

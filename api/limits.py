@@ -10,13 +10,15 @@ from rag.config import Settings
 class Limits(msgspec.Struct, frozen=True):
     """Bounds of the service; published at `/v1/info`.
 
-    Searches and answers run in `max_concurrency` threads; up to `max_queue` more wait their turn.
+    Answers are written in `max_concurrency` threads, searches and all other short work run in
+    `max_searches`; up to `max_queue` more of each wait their turn.
     Of builds `max_pending_jobs` may be ordered and not yet ended.
     """
 
     max_body_bytes: int = 4 * 1024 * 1024
     max_json_depth: int = 64
     max_concurrency: int = 4
+    max_searches: int = 8
     max_queue: int = 64
     max_pending_jobs: int = 32
 
@@ -26,5 +28,6 @@ def limits_from(settings: Settings) -> Limits:
     return Limits(
         max_body_bytes=settings.max_body_bytes,
         max_concurrency=settings.max_concurrency,
+        max_searches=settings.max_searches,
         max_queue=settings.max_queue,
     )

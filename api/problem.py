@@ -36,6 +36,7 @@ STATUS = {
     "download-failed": 503,
     "cancelled": 503,
     "unsafe-model": 500,
+    "storage-full": 507,
     "corrupt-index": 500,
     "internal-error": 500,
 }
@@ -53,7 +54,7 @@ HTTP_PROBLEMS = {
 }
 """Problem type and title of failures that only HTTP knows."""
 
-SPOKEN = frozenset({"deadline-exceeded", "cancelled"})
+SPOKEN = frozenset({"deadline-exceeded", "cancelled", "storage-full"})
 """Server-side problems whose own words are safe to show; the others may name paths."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextvars import ContextVar
 
 from litestar.types import Message, Scope
 
@@ -11,12 +12,16 @@ HEADER = "X-Request-ID"
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KEY = "evident.request_id"
 
+CURRENT: ContextVar[str] = ContextVar("request_id", default="")
+"""The identifier of the request that this task or thread works for; the log has it."""
+
 
 def request_id_of(scope: Scope) -> str:
     """The identifier of this request, settled on the first call."""
     state = scope.setdefault("state", {})
     if _KEY not in state:
         state[_KEY] = _offered(scope) or uuid.uuid4().hex
+        CURRENT.set(state[_KEY])
     return str(state[_KEY])
 
 

@@ -85,4 +85,5 @@ async def _search(
     request: Request[Any, Any, Any], backend: Backend, asked: SearchRequest
 ) -> SearchResponse:
     request_id = request_id_of(request.scope)
-    return await backend.compute(partial(backend.service.search, asked, request_id=request_id))
+    work = partial(backend.service.search, asked, request_id=request_id)
+    return await backend.compute(work, asked.timeout_ms)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 import uvicorn
+from litestar import Litestar
 
 from api.app import create_app
-from api.backend import SearchService
+from api.backend import Backend, SearchService
 from api.gate import Gate
 from api.limits import Limits
 from indexes.errors import UsageError
@@ -18,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 GRACE_S = 30
 """How long requests in flight may take to finish after a signal to stop."""
+
+LAST_WORDS_S = 3
+"""So long before the end, answers that are still being written are ended with a clean error."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -46,27 +52,36 @@ def serve(
     desk: Desk | None = None,
 ) -> None:
     """Serve on a bound socket; return after a graceful stop by SIGINT or SIGTERM."""
-    AnnouncingServer(config(service, limits, gate, desk)).run(sockets=[listener])
+    app = create_app(service, limits, gate, desk)
+    GracefulServer(app).run(sockets=[listener])
 
 
-def config(
-    service: SearchService, limits: Limits, gate: Gate | None = None, desk: Desk | None = None
-) -> uvicorn.Config:
+def config(app: Litestar, grace_s: int = GRACE_S) -> uvicorn.Config:
     """The server's settings: our own log lines, no banner, a bounded wait at the end."""
     return uvicorn.Config(
-        create_app(service, limits, gate, desk),
+        app,
         lifespan="on",
         ws="none",
         access_log=False,
         log_config=None,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=grace_s,
     )
 
 
-class AnnouncingServer(uvicorn.Server):
-    """A server that tells its address once it accepts connections, not before."""
+class GracefulServer(uvicorn.Server):
+    """A server that tells its address once it accepts connections, and ends in good order.
+
+    After a signal to stop nothing new is accepted and what is in flight goes on. What is still
+    being written shortly before `grace_s` are over ends with an `error` event or a problem.
+    """
+
+    def __init__(self, app: Litestar, grace_s: int = GRACE_S) -> None:
+        super().__init__(config(app, grace_s))
+        backend: Backend = app.state.backend
+        self._stop_answers: Callable[[], None] = backend.stop_answers
+        self._patience_s = max(0, grace_s - LAST_WORDS_S)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then log the address that was really bound (a port of 0 is any free one)."""
@@ -75,3 +90,11 @@ class AnnouncingServer(uvicorn.Server):
             host, port, *_ = listener.getsockname()
             shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
             logger.info("serving on http://%s:%d", shown, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, let what is in flight finish, end what does not."""
+        last_words = asyncio.get_running_loop().call_later(self._patience_s, self._stop_answers)
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            last_words.cancel()

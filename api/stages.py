@@ -125,4 +125,5 @@ async def _run(
     request: Request[Any, Any, Any], backend: Backend, shape: Any, stage: Callable[..., T]
 ) -> T:
     asked = await read_body(request, shape, backend.limits)
-    return await backend.compute(partial(stage, asked, request_id=request_id_of(request.scope)))
+    work = partial(stage, asked, request_id=request_id_of(request.scope))
+    return await backend.compute(work, asked.timeout_ms)

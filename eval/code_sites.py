@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import random
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
@@ -46,13 +47,17 @@ MODULE_BYTES = (2_000, 60_000)
 
 
 class Site(msgspec.Struct, frozen=True):
-    """`program.before` ends in a point, and `name` came next; `known` are the members there."""
+    """`program.before` ends in a point, and `name` came next; `known` are the members there.
+
+    `known_ms` is how long it took to find them, nothing of the program being known before.
+    """
 
     id: str
     package: str
     program: Program
     name: str
     known: frozenset[str]
+    known_ms: float = 0.0
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -114,7 +119,10 @@ def _of_module(package: str, path: Path, rng: random.Random) -> Iterator[Site]:
     for line, column, name in rng.sample(places, min(SITES_PER_MODULE, len(places))):
         program = program_at(source, line, column, path)
         key = f"{package}/{path.name}:{line}:{column}"
-        yield Site(key, package, program, name, members(program))
+        began = time.perf_counter()
+        known = members(program)
+        known_ms = (time.perf_counter() - began) * 1000
+        yield Site(key, package, program, name, known, known_ms)
 
 
 def dereferences(source: str) -> list[tuple[int, int, str]]:

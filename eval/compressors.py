@@ -1,7 +1,7 @@
 """What evidence is shortened by in an evaluation: the product's way, its parts, and baselines.
 
-* `auto`: as the product does it; `sentences`: without the token classifier; `words`: nothing but
-  it, as LLMLingua-2 is published;
+* `auto`: as the product does it; `sentences`: without the token classifier, `both`: with it;
+  `words`: nothing but it, as LLMLingua-2 is published;
 * `random`: words at random; `idf`: the words rarest in the index;
 * `llmlingua`: the library, over the same checkpoint.
 """
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import numpy as np
 
-from eval.ask import AnswerPlan
 from indexes.errors import UsageError
 from rag.bench.compress import open_llmlingua
 from rag.compress.compression import Compression, Passage
@@ -28,12 +27,12 @@ from rag.compress.word_scorer import Reduction, ScoredWords
 from rag.compress.words import Span, plain_words
 from rag.config import Settings
 from rag.models.resolver import resolve
-from rag.service import Service
 
-ONLY_WORDS = Compression(sentences=False, passages=False)
+ONLY_WORDS = Compression(sentences=False, passages=False, words=True)
 PARTS = {
     "auto": Compression(),
     "sentences": Compression(words=False),
+    "both": Compression(words=True),
     "words": ONLY_WORDS,
     "random": ONLY_WORDS,
     "idf": ONLY_WORDS,
@@ -122,7 +121,7 @@ class LlmLingua(Compressor):
             for text, after in zip(texts, left, strict=True)
         ]
         nothing = np.zeros(0, np.int64)
-        weighed = Weighed([], nothing, nothing, [], None, None)
+        weighed = Weighed([], nothing, nothing, [], None, None, np.zeros(0))
         return Compressed(kept, weighed, nothing.astype(bool), ["llmlingua"], [])
 
 
@@ -130,31 +129,29 @@ def _form(text: str, word: Span) -> str:
     return text[word.start : word.end].casefold()
 
 
-class _CompressingService(Service):
-    """A service with a compressor of its own."""
+def open_compressors(
+    settings: Settings, how: Iterable[str], documents: Callable[[], Sequence[str]]
+) -> dict[str, Compressor]:
+    """The compressor of each way, over one token classifier; `documents` are what idf counts.
 
-    def __init__(self, settings: Settings, compressor: Compressor) -> None:
-        super().__init__(settings)
-        self._compressor = compressor
+    Raises `UsageError` where a way needs a classifier and none is configured.
+    """
+    found: dict[str, Compressor] = {}
+    opened: Compressor | None = None
+    for name in how:
+        if name == "random":
+            found[name] = Compressor(RandomWords())
+        elif name == "idf":
+            found[name] = Compressor(IdfWords(documents()))
+        else:
+            opened = opened or open_compressor(settings)
+            found[name] = _with_classifier(settings, opened, name)
+    return found
 
 
-def compressing_service(settings: Settings, plan: AnswerPlan, index: str) -> Service:
-    """The service that answers as `plan` says. Raises `UsageError` where a classifier is needed."""
-    service = Service(settings)
-    if plan.compress is None or plan.compress_by in {"auto", "sentences"}:
-        return service
-    if plan.compress_by == "random":
-        return _CompressingService(settings, Compressor(RandomWords()))
-    if plan.compress_by == "idf":
-        return _CompressingService(settings, Compressor(IdfWords(_documents(service, index))))
-    opened = open_compressor(settings)
+def _with_classifier(settings: Settings, opened: Compressor, how: str) -> Compressor:
+    if how not in {"both", "words", "llmlingua"}:
+        return opened
     if not isinstance(opened.scorer, TokenClassifier):
-        raise UsageError(f"--compress-by {plan.compress_by}: no token classifier is configured")
-    if plan.compress_by == "words":
-        return _CompressingService(settings, opened)
-    return _CompressingService(settings, LlmLingua(settings, opened.scorer))
-
-
-def _documents(service: Service, index: str) -> list[str]:
-    snapshot = service.snapshot(index)
-    return [snapshot.document(key).text for key in snapshot.live_ids()]
+        raise UsageError(f"--compress-by {how}: no token classifier is configured")
+    return LlmLingua(settings, opened.scorer) if how == "llmlingua" else opened

@@ -1,15 +1,16 @@
 """Conflicts between context and memory: how often each way to decode follows the context.
 
 The context is the evidence of `rag.generating.GenerateRequest`, so contrastive rules weigh it
-against the same prompt without it. Greedy, without drafts and with nothing remembered from one
-text to the next, so that times compare the rules and nothing else.
+against the same prompt without it. Greedy and without drafts. The prompt is read once, uncounted,
+and kept for all rules, which then have their turn one after the other: times compare the rules and
+not what else the machine does, and hold no reading of the prompt but that without its context.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean, median
 
 import msgspec
@@ -17,18 +18,18 @@ import numpy as np
 
 from eval.answer_text import best, contains
 from eval.conflict_files import Conflict
+from eval.rules import PLAIN, RULES, check_rules, decode_by
 from eval.significance import Values, fisher_randomisation, holm
 from indexes.errors import InvalidInput
 from rag.answer import Decode
-from rag.generate.faithful import parse_faithful
+from rag.generate.drafting import DraftMemory
 from rag.generate.language_model import LanguageModel
+from rag.generate.prefix_cache import PrefixCache
 from rag.generating import GenerateRequest, generate_text
 from rag.progress import Progress
 
-PLAIN = "off"
-EXTRACT = "extract"
-RULES = (PLAIN, "cad:0.15", "cad:0.3", "cad:0.5", "cad:1", "adacad", EXTRACT)
-"""Ways to decode: rules of `rag.generate.faithful`, and extraction of a stretch of the context."""
+PREFIX_BYTES = 1 << 30
+"""One prompt with its context, and without."""
 
 _WORD = re.compile(r"\w+")
 
@@ -56,7 +57,7 @@ class ConflictRow(msgspec.Struct, frozen=True):
     """One way to decode, over all prompts.
 
     `p` is of Fisher's randomisation test of `contextual` against the first rule, `p_holm` adjusted
-    over all rules. `median_ms` is the whole time of a text; `cost` the mean over prompts of the
+    over all rules. `median_ms` is the whole time of a text; `cost` the median over prompts of the
     time of one token, by the first rule's for the same prompt.
     """
 
@@ -70,28 +71,35 @@ class ConflictRow(msgspec.Struct, frozen=True):
     cost: float
 
 
-def check_rules(rules: Sequence[str]) -> None:
-    """Raises `InvalidInput` for a rule that is none, is there twice, or none at all."""
-    if not rules or len(set(rules)) < len(rules):
-        raise InvalidInput("one rule or more, each once")
-    for rule in rules:
-        if rule != EXTRACT:
-            parse_faithful(rule)
-
-
 def measure_conflicts(
-    model: LanguageModel, conflicts: Sequence[Conflict], plan: ConflictPlan, progress: Progress
+    model: LanguageModel,
+    conflicts: Sequence[Conflict],
+    plan: ConflictPlan,
+    progress: Progress,
+    *,
+    done: Sequence[ConflictAnswer] = (),
+    on_prompt: Callable[[list[ConflictAnswer]], None] | None = None,
 ) -> list[ConflictAnswer]:
-    """Every prompt decoded in every way, rule by rule. Raises as `generate_text` does."""
+    """Every prompt decoded in every way; `on_prompt` is told the texts as they come.
+
+    Prompts that `done` holds are not decoded again. Raises `InvalidInput` for rules that are none
+    and for texts in `done` of other prompts or rules, and as `generate_text` does.
+    """
     check_rules(plan.rules)
-    # What a first forward costs besides, one that is not counted pays.
-    _answer(model, conflicts[0], plan.rules[0], plan.max_tokens)
-    progress.start("decoding", len(conflicts) * len(plan.rules), "text")
-    answers = []
-    for rule in plan.rules:
-        for conflict in conflicts:
-            answers.append(_answer(model, conflict, rule, plan.max_tokens))
-            progress.advance(1)
+    answers = list(done)
+    decoded = {(one.id, one.rule) for one in done}
+    if not decoded <= {(one.id, rule) for one in conflicts for rule in plan.rules}:
+        raise InvalidInput("the texts that are there already are of other prompts or rules")
+    progress.start("decoding", len(conflicts), "prompt")
+    for conflict in conflicts:
+        if not {(conflict.id, rule) for rule in plan.rules} <= decoded:
+            memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
+            _answer(model, conflict, PLAIN, 1, memory)
+            found = [_answer(model, conflict, r, plan.max_tokens, memory) for r in plan.rules]
+            answers += found
+            if on_prompt is not None:
+                on_prompt(found)
+        progress.advance(1)
     progress.finish()
     return answers
 
@@ -114,7 +122,7 @@ def conflict_rows(answers: Sequence[ConflictAnswer]) -> list[ConflictRow]:
             p=p,
             p_holm=p_holm,
             median_ms=median(one.ms for one in found),
-            cost=mean(
+            cost=median(
                 _token_ms(one) / _token_ms(other) for one, other in zip(found, plain, strict=True)
             ),
         )
@@ -137,21 +145,17 @@ def verdict(conflict: Conflict, text: str) -> tuple[bool, bool]:
     return followed, remembered and not followed
 
 
-def _answer(model: LanguageModel, conflict: Conflict, rule: str, n_tokens: int) -> ConflictAnswer:
-    is_extraction = rule == EXTRACT
+def _answer(
+    model: LanguageModel, conflict: Conflict, rule: str, n_tokens: int, memory: DraftMemory
+) -> ConflictAnswer:
     request = GenerateRequest(
         prompt=conflict.prompt,
         context=conflict.context,
         raw=conflict.continues,
-        decode=Decode(
-            n_tokens,
-            drafter="none",
-            faithful=PLAIN if is_extraction else rule,
-            mode="extract" if is_extraction else "free",
-        ),
+        decode=decode_by(rule, Decode(n_tokens)),
     )
     began = time.perf_counter()
-    response = generate_text(model, request)
+    response = generate_text(model, request, memory=memory)
     ms = (time.perf_counter() - began) * 1000
     followed, remembered = verdict(conflict, response.text)
     n_made = response.usage.completion_tokens

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.ask import AnswerPlan, answer_request, ask_all
+from eval.journal import Journal
 from eval.kilt_record import KiltRecord, Output, read_kilt
 from indexes.errors import InvalidInput
 from rag.answer import AnswerResponse
@@ -18,7 +19,12 @@ PAGE_ID = "wikipedia_id"
 
 
 def guess_kilt(
-    service: Service, index: str, questions: Path, plan: AnswerPlan, progress: Progress
+    service: Service,
+    index: str,
+    questions: Path,
+    plan: AnswerPlan,
+    progress: Progress,
+    journal: Journal | None = None,
 ) -> list[KiltRecord]:
     """One guess a question, in file order.
 
@@ -31,7 +37,7 @@ def guess_kilt(
         if not record.input.strip():
             raise InvalidInput(f"{questions}: the question {record.key!r} has no input")
     requests = {key: answer_request(index, one.input, plan) for key, one in records.items()}
-    answered = ask_all(service, requests, progress)
+    answered = ask_all(service, requests, progress, journal)
     return [guess_of(one, answered.responses[key]) for key, one in records.items()]
 
 

@@ -61,3 +61,11 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
     data = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Add one JSON document a line to what is there; compressed where the name says `.gz`."""
+    data = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:
+        stream.write(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from eval.answer_record import answer_record
-from eval.ask import AnswerPlan, answer_request, ask_all
+from eval.ask import Answered, AnswerPlan, answer_request, ask_all
 from eval.configuration import digest_of
 from eval.qa_measures import Outcome, measure
 from eval.question_set import Question
 from eval.record import DatasetFacts, RunRecord
-from rag.answer import AnswerResponse
+from rag.answer import AnswerRequest, AnswerResponse
 from rag.progress import Progress
 from rag.service import Service
 
@@ -52,9 +52,29 @@ def evaluate_qa(
     Where the index lacks a question's relevant documents (it was built from another corpus),
     citation precision and recall do not apply to it. Raises what the service raises.
     """
+    answered = ask_all(service, qa_requests(index, questions, plan), progress)
+    return measure_qa(service, index, dataset, questions, plan, answered, name=name)
+
+
+def qa_requests(
+    index: str, questions: Sequence[Question], plan: AnswerPlan
+) -> dict[str, AnswerRequest]:
+    """What is asked, by question."""
+    return {q.id: answer_request(index, q.text, plan) for q in questions}
+
+
+def measure_qa(
+    service: Service,
+    index: str,
+    dataset: DatasetFacts,
+    questions: Sequence[Question],
+    plan: AnswerPlan,
+    answered: Answered,
+    *,
+    name: str,
+) -> tuple[list[AnswerRow], RunRecord]:
+    """Rows and record of what was answered."""
     known = frozenset(service.snapshot(index).live_ids())
-    requests = {q.id: answer_request(index, q.text, plan) for q in questions}
-    answered = ask_all(service, requests, progress)
     rows = [row_of(question, answered.responses[question.id], known) for question in questions]
     asked = [[q.id, q.text, q.answers, sorted(q.relevant)] for q in questions]
     record = answer_record(

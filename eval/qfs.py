@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from eval.answer_record import answer_record
-from eval.ask import AnswerPlan, answer_request, ask_all
+from eval.ask import Answered, AnswerPlan, answer_request, ask_all
 from eval.configuration import digest_of
 from eval.corpus_index import Corpus
 from eval.faithfulness import faithfulness
@@ -23,6 +23,7 @@ from eval.rouge import rouge
 from indexes.document import Document
 from indexes.filters import Condition, Filter
 from indexes.passages import PassageConfig, passage_spans
+from rag.answer import AnswerRequest, AnswerResponse
 from rag.progress import Progress
 from rag.service import Service
 
@@ -59,30 +60,58 @@ def evaluate_qfs(
 
     Raises what the service raises.
     """
-    if plan.min_evidence is None:
-        plan = msgspec.structs.replace(plan, min_evidence=0.0)
-    requests = {
-        one.id: answer_request(index, one.query, plan, _only(one.source)) for one in summaries
-    }
-    answered = ask_all(service, requests, progress)
+    answered = ask_all(service, qfs_requests(index, summaries, plan), progress)
+    return measure_qfs(service, index, data, summaries, plan, answered, name=name)
+
+
+def qfs_requests(
+    index: str, summaries: Sequence[Summary], plan: AnswerPlan
+) -> dict[str, AnswerRequest]:
+    """What is asked, by query: each of its own source."""
+    plan = _any_evidence(plan)
+    return {one.id: answer_request(index, one.query, plan, _only(one.source)) for one in summaries}
+
+
+def measure_qfs(
+    service: Service,
+    index: str,
+    data: SummarySet,
+    summaries: Sequence[Summary],
+    plan: AnswerPlan,
+    answered: Answered,
+    *,
+    name: str,
+) -> tuple[list[SummaryRow], RunRecord]:
+    """Rows and record of what was answered."""
     rows = []
     for one in summaries:
         response = answered.responses[one.id]
-        measures = rouge(response.answer, one.references)
-        measures |= faithfulness(response.answer, data.sources[one.source])
+        measures = measures_of(data, one, response)
         evidence = [hit.id for hit in response.evidence]
         rows.append(SummaryRow(one.id, one.query, response.answer, evidence, measures))
     record = answer_record(
         service,
         index,
         DatasetFacts(data.name, "", digest_of(list(summaries))),
-        plan,
+        _any_evidence(plan),
         answered,
         {row.id: row.measures for row in rows},
         task="qfs",
         name=name,
     )
     return rows, record
+
+
+def measures_of(data: SummarySet, summary: Summary, response: AnswerResponse) -> dict[str, float]:
+    """ROUGE against the references, and faithfulness to the source."""
+    measures = rouge(response.answer, summary.references)
+    return measures | faithfulness(response.answer, data.sources[summary.source])
+
+
+def _any_evidence(plan: AnswerPlan) -> AnswerPlan:
+    if plan.min_evidence is not None:
+        return plan
+    return msgspec.structs.replace(plan, min_evidence=0.0)
 
 
 def _only(source: str) -> Filter:

@@ -104,6 +104,11 @@ def record_path(run_path: Path) -> Path:
     return run_path.with_name(run_path.name + RECORD_ENDING)
 
 
+def run_name(run_path: Path) -> str:
+    """The name of a run: that of its file, without the ending."""
+    return record_path(run_path).name.removesuffix(RECORD_ENDING)
+
+
 def write_record(path: Path, record: RunRecord) -> None:
     """Write the record as readable JSON in one atomic step."""
     write_durably(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")

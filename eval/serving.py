@@ -41,8 +41,10 @@ class _Task(msgspec.Struct, frozen=True):
 def measure_serving(settings: Settings, requests: Sequence[SearchRequest]) -> ServingCost:
     """Serve the requests one at a time in a fresh process; at least two are needed.
 
-    Raises `EvidentError` with the process' last words when it fails.
+    Nothing that was asked before is answered from memory. Raises `EvidentError` with the process'
+    last words when it fails.
     """
+    settings = msgspec.structs.replace(settings, result_cache_mb=0, encoding_cache_mb=0)
     plain = {
         name: value if isinstance(value, int) else str(value)
         for name, value in msgspec.structs.asdict(settings).items()

@@ -10,7 +10,7 @@ from pathlib import Path
 from eval.machine import describe_machine
 from eval.measures import DEFAULT_MEASURES, score_run
 from eval.qrels import Qrels
-from eval.record import RECORD_ENDING, DatasetFacts, RunRecord, read_record, record_path
+from eval.record import DatasetFacts, RunRecord, read_record, run_name
 from eval.run import read_run
 from indexes.errors import UsageError
 from indexes.files import sha256_of
@@ -23,7 +23,7 @@ def score_stored_run(
     scores = score_run(qrels, read_run(path), measures)
     digest = sha256_of(path)
     return RunRecord(
-        name=record_path(path).name.removesuffix(RECORD_ENDING),
+        name=run_name(path),
         task="beir",
         dataset=dataset,
         config={"run": path.name, "run_sha256": digest},

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from indexes.database import open_database
 from indexes.document import Document, Passage, content_hash, corpus_hash
+from indexes.errors import CorruptIndex
 from indexes.filter_sql import where_clause
 from indexes.filters import Filter
 
@@ -188,7 +189,15 @@ class DocumentStore:
         return spans
 
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
-        return self._connection.cursor().execute(sql, list(parameters))
+        """Raises `CorruptIndex` for a block that does not match DuckDB's own checksum."""
+        import duckdb
+
+        try:
+            return self._connection.cursor().execute(sql, list(parameters))
+        except duckdb.Error as error:
+            if "Corrupt database" in str(error):
+                raise CorruptIndex(f"{FILE} is damaged: {error}") from error
+            raise
 
 
 def with_hash(document: Document, spans: list[tuple[int, int]]) -> StoredDocument:

@@ -14,6 +14,7 @@
     │   └── ModelNotFound
     ├── Conflict                someone else holds it, or it changed
     │   └── IndexLocked
+    ├── StorageFull             no room left on the device
     ├── CorruptIndex            bytes on disk are not what the manifest says
     ├── ModelError              a model cannot be had or used
     │   ├── UnsafeModel         pickled weights or code from a repository
@@ -122,6 +123,13 @@ class CorruptIndex(EvidentError):
 
     problem = "corrupt-index"
     title = "Corrupt index"
+
+
+class StorageFull(EvidentError):
+    """There is no room left where the index is; what was committed before is whole."""
+
+    problem = "storage-full"
+    title = "Storage is full"
 
 
 class ModelError(EvidentError):

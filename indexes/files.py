@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from indexes.errors import EvidentError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+LITTLE_BYTES = 64 * 1024
 
 
 def sync_file(path: Path) -> None:
@@ -29,12 +36,39 @@ def sync_folder(path: Path) -> None:
 def write_durably(path: Path, content: bytes) -> None:
     """Replace `path` by `content` atomically: a crash leaves the old bytes or the new."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def is_full(error: BaseException, folder: Path) -> bool:
+    """Whether writing below `folder` failed for want of room.
+
+    Libraries that write files of their own wrap the system's error, or forget its number: then
+    their words decide, or how little room there is.
+    """
+    if isinstance(error, EvidentError):
+        return False
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    if "No space left on device" in str(error):
+        return True
+    return isinstance(error, OSError | RuntimeError) and _free_bytes(folder) < LITTLE_BYTES
+
+
+def _free_bytes(folder: Path) -> int:
+    """Room that a process without privileges may take; plenty where that cannot be told."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return LITTLE_BYTES
 
 
 def sha256_of(path: Path) -> str:

@@ -12,33 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.kernels import by_row, score_rows
+from indexes.kernels import by_row
 from indexes.postings import Postings, file_of, mapped
-from indexes.representation import Doubles, Floats
 
 _PARTS = ("indptr", "terms", "weights")
 
 
 class Forward:
-    """One retriever's impacts by passage in one segment; arrays are views of mapped files."""
+    """One retriever's impacts by passage in one segment; arrays are views of mapped files.
+
+    `arrays` are all of them, in the order of their files above.
+    """
 
     def __init__(self, folder: Path, name: str, n_terms: int) -> None:
-        indptr, terms, weights = (mapped(_file(folder, name, part)) for part in _PARTS)
-        self.indptr: NDArray[np.int64] = indptr
-        self.terms: NDArray[Any] = terms
-        self.weights: Floats = weights
+        self.arrays = tuple(mapped(_file(folder, name, part)) for part in _PARTS)
         self._n_terms = n_terms
 
-    def scores(
-        self, numbers: NDArray[np.int64], weights: Doubles, rows: NDArray[np.int64]
-    ) -> Doubles:
-        """Σ query weight · impact of each row, float64; -0.0 where no term of the query is in.
-
-        `numbers` are the query's terms, each once, and `weights` theirs.
-        """
-        return score_rows(
-            self.indptr, self.terms, self.weights, numbers, weights, self._n_terms, rows
-        )
+    def slots(self, n_query_terms: int) -> NDArray[Any]:
+        """A zero for each term, of a kind that can count the query's terms."""
+        kind = np.uint16 if n_query_terms < 1 << 16 else np.uint32
+        return np.zeros(self._n_terms, kind)
 
 
 def write_forward(folder: Path, name: str, n_rows: int) -> None:
@@ -50,7 +43,8 @@ def write_forward(folder: Path, name: str, n_rows: int) -> None:
     terms = np.empty(len(postings.rows), dtype=kind)
     weights = np.empty(len(postings.rows), dtype=np.float32)
     by_row(postings.indptr, postings.rows, postings.weights, indptr, terms, weights)
-    for part, array in zip(_PARTS, (indptr, terms, weights), strict=True):
+    arrays: list[NDArray[Any]] = [indptr, terms, weights]
+    for part, array in zip(_PARTS, arrays, strict=True):
         np.save(_file(folder, name, part), array)
 
 

@@ -156,44 +156,6 @@ def accumulate(
 
 
 @compiled
-def score_rows(
-    indptr: NDArray[np.int64],
-    terms: NDArray[Any],
-    values: NDArray[Any],
-    numbers: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    n_terms: int,
-    wanted: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Scores of the `wanted` rows, float64; -0.0 where none of the `numbers` is in.
-
-    Row r's terms are `terms[indptr[r]:indptr[r + 1]]`, numbers below `n_terms`, with `values`.
-    """
-    weight_of = np.zeros(n_terms, np.float64)
-    weight_of[numbers] = weights
-    scores = np.full(len(wanted), -0.0, np.float64)
-    for place in range(len(wanted)):
-        first, end = indptr[wanted[place]], indptr[wanted[place] + 1]
-        held, value = terms[first:end], values[first:end]
-        total = 0.0
-        for entry in range(len(held)):
-            total += weight_of[held[entry]] * value[entry]
-        # A sum of 0 may be of terms that cancel out or have no weight.
-        if total != 0 or _share_any(held, numbers):
-            scores[place] = total
-    return scores
-
-
-@compiled
-def _share_any(terms: NDArray[Any], numbers: NDArray[np.int64]) -> bool:
-    for term in terms:
-        for number in numbers:
-            if term == number:
-                return True
-    return False
-
-
-@compiled
 def is_nothing(score: float) -> bool:
     """Whether nothing was ever added to a score that began as -0.0."""
     return score == 0 and math.copysign(1.0, score) < 0

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexes.kernels import BLOCK_ROWS, compiled, is_nothing, sift
+from indexes.kernels import BLOCK_ROWS, compiled
 from indexes.postings import Postings, file_of, mapped
-from indexes.representation import Doubles, Floats
+from indexes.representation import Floats
 
 LAYERS = (255, 127, 63)
 """The greatest level of each layer; the least is 1."""
@@ -31,15 +31,18 @@ _PARTS = ("scales", "counts", "starts", "rows", "levels")
 
 
 class Layers:
-    """One retriever's layers in one segment; arrays are views of mapped files."""
+    """One retriever's layers in one segment; arrays are views of mapped files.
+
+    `arrays` are all of them, in the order of their files above.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
-        parts = [mapped(file_of(folder, name, f"layer_{part}")) for part in _PARTS]
-        self.scales: Floats = parts[0]
-        self.counts: NDArray[np.int64] = parts[1]
-        self.starts: NDArray[np.int64] = parts[2]
-        self.rows: NDArray[np.uint16] = parts[3]
-        self.levels: NDArray[np.uint8] = parts[4]
+        self.arrays = tuple(mapped(file_of(folder, name, f"layer_{part}")) for part in _PARTS)
+        self.scales: Floats = self.arrays[0]
+        self.counts: NDArray[np.int64] = self.arrays[1]
+        self.starts: NDArray[np.int64] = self.arrays[2]
+        self.rows: NDArray[np.uint16] = self.arrays[3]
+        self.levels: NDArray[np.uint8] = self.arrays[4]
 
 
 def has_layers(folder: Path, name: str) -> bool:
@@ -114,108 +117,3 @@ def _cut(
             cells[cell] += 1
     starts[-1] = at
     return starts, found_rows, found_levels
-
-
-@compiled
-def depths_within(
-    numbers: NDArray[np.int64],
-    weights: Doubles,
-    scales: Floats,
-    counts: NDArray[np.int64],
-    budget: float,
-) -> NDArray[np.int64]:
-    """How many layers of each of a query's terms are read, the heaviest first.
-
-    Layers are taken by what they can add to a score at most, until the next one's postings would
-    exceed the budget; the first is always taken. A term's layers come in their order.
-    """
-    depths = np.zeros(len(numbers), np.int64)
-    bounds = np.empty(len(numbers) * N_LAYERS, np.float64)
-    total = 0
-    for place in range(len(bounds)):
-        term, layer = numbers[place // N_LAYERS], place % N_LAYERS
-        bounds[place] = -abs(weights[place // N_LAYERS]) * scales[term] * LAYERS[layer]
-        total += counts[term, layer]
-    if total <= budget:
-        depths[:] = N_LAYERS
-        return depths
-    spent = 0
-    for place in np.argsort(bounds, kind="mergesort"):
-        count = counts[numbers[place // N_LAYERS], place % N_LAYERS]
-        if spent and spent + count > budget:
-            break
-        depths[place // N_LAYERS] += 1
-        spent += count
-    return depths
-
-
-STRIDE = 64
-"""Sums looked at together: a fixed number, so that the comparison is done with wide registers."""
-
-
-@compiled
-def best_by_level(
-    ends: NDArray[np.int64],
-    numbers: NDArray[np.int64],
-    depths: NDArray[np.int64],
-    weights: Doubles,
-    scales: Floats,
-    starts: NDArray[np.int64],
-    rows: NDArray[np.uint16],
-    levels: NDArray[np.uint8],
-    n_rows: int,
-    allowed: NDArray[np.bool_],
-    limit: int,
-) -> tuple[NDArray[np.int64], Floats]:
-    """For each query the allowed rows of largest Σ weight · scale · level: both `[n, limit]`.
-
-    Query q's terms are those before `ends[q]` and not before `ends[q - 1]`. `allowed` of length 0
-    allows all. In no order; where fewer rows are met, the rest is row `n_rows`, sum −∞. All
-    queries pass over one block before the next: what they share is read from memory once.
-    """
-    blocks = -(-n_rows // BLOCK_ROWS)
-    best_sums = np.full((len(ends), limit), -np.inf, np.float32)
-    found = np.full((len(ends), limit), n_rows, np.int64)
-    sums = np.empty(BLOCK_ROWS if blocks > 1 else -(-n_rows // STRIDE) * STRIDE, np.float32)
-    for block in range(blocks):
-        first = 0
-        for query in range(len(ends)):
-            sums[:] = -0.0  # marks what nothing was added to
-            for place in range(first, ends[query]):
-                weight = np.float32(weights[place] * scales[numbers[place]])
-                cell = (numbers[place] * blocks + block) * N_LAYERS
-                # Of slices the compiler knows that no index is negative: a fifth less time.
-                held = rows[starts[cell] : starts[cell + depths[place]]]
-                level = levels[starts[cell] : starts[cell + depths[place]]]
-                for posting in range(len(held)):
-                    sums[held[posting]] += weight * level[posting]
-            first = ends[query]
-            _keep_best(sums, block * BLOCK_ROWS, n_rows, allowed, best_sums[query], found[query])
-    return found, best_sums
-
-
-@compiled
-def _keep_best(
-    sums: Floats,
-    base: int,
-    n_rows: int,
-    allowed: NDArray[np.bool_],
-    heap_scores: Floats,
-    heap_rows: NDArray[np.int64],
-) -> None:
-    """Put the allowed rows of a block, the first of which is `base`, into the heap."""
-    strides = sums.reshape(-1, STRIDE)
-    for stride in range(len(strides)):
-        some, worst = strides[stride], heap_scores[0]
-        n_above = np.int32(0)
-        for place in range(STRIDE):
-            n_above += np.int32(some[place] > worst)
-        if n_above == 0:
-            continue
-        for place in range(STRIDE):
-            row = base + stride * STRIDE + place
-            score = some[place]
-            if row < n_rows and score > heap_scores[0] and not is_nothing(score):
-                if len(allowed) and not allowed[row]:
-                    continue
-                sift(heap_scores, heap_rows, score, row)

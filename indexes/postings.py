@@ -51,16 +51,10 @@ class Postings:
 
     def numbers(self, terms: Sequence[str]) -> NDArray[np.int64]:
         """The terms' numbers; -1 for those that occur nowhere. Terms asked for are remembered."""
-        known = self._numbers
-        unseen = [term for term in terms if term not in known]
-        if unseen:
-            if len(known) >= REMEMBERED:
-                known, unseen = {}, list(terms)
-            wanted, offsets = _end_to_end([term.encode() for term in unseen])
-            found = find_terms(self.terms, self.term_offsets, wanted, offsets).tolist()
-            known.update(zip(unseen, found, strict=True))
-            self._numbers = known
-        return np.array([known[term] for term in terms], dtype=np.int64)
+        try:
+            return _numbers_in(self._numbers, terms)
+        except KeyError:
+            return _numbers_in(self._look_up(terms), terms)
 
     def find(self, term: str) -> slice:
         """The stretch of `rows` and `weights` that belongs to `term`; empty when unknown."""
@@ -69,9 +63,25 @@ class Postings:
             return slice(0, 0)
         return slice(int(self.indptr[number]), int(self.indptr[number + 1]))
 
+    def _look_up(self, terms: Sequence[str]) -> dict[str, int]:
+        """Remember these terms too; those remembered before are let go if they are many."""
+        known = self._numbers
+        unseen = [term for term in terms if term not in known]
+        if len(known) >= REMEMBERED:
+            known, unseen = {}, list(terms)
+        wanted, offsets = _end_to_end([term.encode() for term in unseen])
+        found = find_terms(self.terms, self.term_offsets, wanted, offsets).tolist()
+        known.update(zip(unseen, found, strict=True))
+        self._numbers = known
+        return known
+
     def vocabulary(self) -> Iterator[str]:
         """Every term, sorted by its UTF-8 bytes."""
         return (self.term(number).decode() for number in range(self.n_terms))
+
+
+def _numbers_in(known: dict[str, int], terms: Sequence[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(known.__getitem__, terms), np.int64, len(terms))
 
 
 def write_postings(folder: Path, name: str, vectors: SparseRows) -> None:

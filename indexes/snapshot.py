@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,11 +16,15 @@ from indexes.bm25 import Bm25Statistics
 from indexes.document import Document, Passage
 from indexes.errors import CorruptIndex, DocumentNotFound, EvidentError, UsageError
 from indexes.filters import Filter, is_empty
+from indexes.gather import Gather
 from indexes.manifest import Manifest, RetrieverEntry, read_manifest
 from indexes.representation import Mask, QueryVector, Ranking
 from indexes.scoring import search_segments
 from indexes.segment import Segment, bm25_params, check_segment
 from indexes.sparse_search import SparseMode
+
+N_SEATS = 2
+"""Searches of one kind that run side by side before others are gathered."""
 
 _ATTEMPTS = 20
 """A writer may remove old segments between our reading the manifest and opening them."""
@@ -37,6 +43,9 @@ class Snapshot:
         self.analyzer = _analyzer(self.manifest)
         self._ids: list[list[str]] | None = None
         self._bases = np.cumsum([0, *(segment.n_passages for segment in self.segments)])
+        self._all_alive: list[Mask | None] = [segment.alive for segment in self.segments]
+        self._gathers: dict[tuple[str, int], Gather[QueryVector, Ranking]] = {}
+        self._gathers_lock = threading.Lock()
         self._retrievers = {entry.name: entry for entry in self.manifest.retrievers}
         self._statistics = {
             entry.name: self._bm25(entry)
@@ -54,7 +63,7 @@ class Snapshot:
     def allowed(self, chosen: Filter | None) -> list[Mask | None]:
         """For each segment the passages that are alive and pass the filter; None means all."""
         if is_empty(chosen) or chosen is None:
-            return [segment.alive for segment in self.segments]
+            return self._all_alive
         masks: list[Mask | None] = []
         for segment in self.segments:
             mask = segment.rows_of(segment.store.matching(chosen))
@@ -71,8 +80,12 @@ class Snapshot:
     ) -> Ranking:
         """The best passage of each of the `limit` best documents, filters applied inside.
 
-        `mode` says how impact postings are searched (see `indexes.sparse_search`).
+        `mode` says how impact postings are searched (see `indexes.sparse_search`). Where several
+        threads search them at once, for as many documents and without a filter, they are passed
+        once for all.
         """
+        if allowed is self._all_alive and mode == "auto" and self._by_impact(name):
+            return self._gather(name, limit).compute(query)
         return self.search_batch(name, [query], limit, allowed, mode)[0]
 
     def search_batch(
@@ -214,6 +227,19 @@ class Snapshot:
         for segment in self.segments:
             segment.close()
 
+    def _by_impact(self, name: str) -> bool:
+        entry = self.retriever(name)
+        return entry.parts == ["sparse"] and entry.weighting == "dot"
+
+    def _gather(self, name: str, limit: int) -> Gather[QueryVector, Ranking]:
+        """What gathers unfiltered searches of one kind."""
+        with self._gathers_lock:
+            if (name, limit) not in self._gathers:
+                # Of the segments, not of the snapshot: it must go when its last reader lets go.
+                work = partial(_search_together, self.segments, name, limit, self._all_alive)
+                self._gathers[name, limit] = Gather(work, n_seats=N_SEATS)
+            return self._gathers[name, limit]
+
     def _segment_of(self, row: int) -> int:
         return int(np.searchsorted(self._bases, row, side="right")) - 1
 
@@ -223,6 +249,17 @@ class Snapshot:
             [segment.alive for segment in self.segments],
             bm25_params(entry),
         )
+
+
+def _search_together(
+    segments: Sequence[Segment],
+    name: str,
+    limit: int,
+    allowed: Sequence[Mask | None],
+    queries: Sequence[QueryVector],
+) -> list[Ranking]:
+    found = search_segments(segments, name, queries, limit, allowed, None)
+    return [Ranking(best.rows, best.scores) for best in found]
 
 
 def _dead(segment: Segment) -> NDArray[np.bool_]:
@@ -246,16 +283,22 @@ def _open(folder: Path, *, checksums: bool) -> tuple[Manifest, list[Segment]]:
                 segment.close()
             newer = read_manifest(folder)
             if newer.version == manifest.version:
-                raise _corrupt(folder, error) from error
+                raise _corrupt(folder, manifest, error) from error
             manifest = newer
         else:
             return manifest, segments
     raise CorruptIndex(f"{folder.name!r} changes faster than it can be opened")
 
 
-def _corrupt(folder: Path, error: Exception) -> CorruptIndex:
+def _corrupt(folder: Path, manifest: Manifest, error: Exception) -> CorruptIndex:
+    """The error that names the damaged file, if the checksums can tell which one that is."""
     if isinstance(error, CorruptIndex):
         return error
+    try:
+        for entry in manifest.segments:
+            check_segment(folder, entry, checksums=True)
+    except CorruptIndex as named:
+        return named
     return CorruptIndex(f"a segment of {folder.name!r} cannot be opened: {error}")
 
 

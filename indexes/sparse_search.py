@@ -1,9 +1,10 @@
 """Searching one segment's postings, term at a time: exactly, or in two steps.
 
 A first pass over 8-bit levels (see `indexes.layers`) picks candidates, whose scores are then
-computed in full: float64 sums over the impacts as they are. In the mode "exact" the pass adds up
-all postings of all query terms, and what levels can be wrong by proves that nothing was missed;
-where it does not, every passage is scored in full. In "two_step" (after Lassance et al. 2024,
+computed in full: float64 sums over the impacts as they are. In the mode "exact" what the pass can
+be wrong by proves that nothing was missed; where it does not, a surer pass is made, in the end over
+every passage in full. In a segment of many passages the first one leaves out layers that would cost
+more than they can matter. In "two_step" (after Lassance et al. 2024,
 Two-Step SPLADE) the pass spends a budget of postings on the layers that can matter most, so that
 its time is bounded whatever the query: approximate. In "u8" the pass reads all and has the last
 word. Filters and deletions are inside every pass, and scores are exact in every mode.
@@ -13,16 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from itertools import accumulate as accumulated
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.bm25 import Bm25Statistics
+from indexes.full_scores import best_in_full
 from indexes.kernels import accumulate, best_documents, best_rows
-from indexes.layers import Layers, best_by_level, depths_within
+from indexes.layer_search import search_layers
 from indexes.postings import Postings
-from indexes.representation import Doubles, Floats, Mask, SparseVector
+from indexes.representation import Doubles, Mask, SparseVector
 from indexes.segment import Segment
 
 SparseMode = Literal["auto", "exact", "two_step", "u8"]
@@ -30,26 +33,32 @@ SparseMode = Literal["auto", "exact", "two_step", "u8"]
 TWO_STEP_ROWS = 1_000_000
 """Segments with as many passages are searched in two steps unless told otherwise."""
 
+PRUNED_ROWS = 8192
+"""Exact searches of segments with as many passages first leave out what is likely not needed."""
+
 
 class FirstPass(NamedTuple):
-    """How a mode picks candidates: `times` the limit and `more`, from `budget` postings.
+    """How a pass picks candidates: `times` the limit and `more`.
 
-    The budget is per passage of the segment.
+    It reads `budget` postings for each passage of the segment, and `share` of the query's, at most.
     """
 
     times: int
     more: int
-    budget: float
+    budget: float = math.inf
+    share: float = 1.0
 
 
 PASSES = {
-    "exact": FirstPass(times=2, more=24, budget=math.inf),
+    "exact": FirstPass(times=2, more=24),
+    "pruned": FirstPass(times=8, more=120, share=0.6),
     "two_step": FirstPass(times=4, more=60, budget=1.0),
-    "u8": FirstPass(times=2, more=4, budget=math.inf),
+    "u8": FirstPass(times=2, more=4),
 }
+"""By mode; "pruned" is what an exact search of many passages begins with."""
 
-_EPSILON = 2.0**-23
 _EVERY_ROW = np.zeros(0, np.bool_)
+_ROWS_APART = np.zeros(0, np.uint32)
 
 
 class Found(NamedTuple):
@@ -60,20 +69,10 @@ class Found(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """The query's terms that the segment has: their postings and query weights."""
+    """The query's terms that the segment has, and their query weights."""
 
     numbers: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    stops: NDArray[np.int64]
     weights: Doubles
-
-
-class _Candidates(NamedTuple):
-    """A first pass's rows in falling order of their sums, and the sum no other row exceeds."""
-
-    rows: NDArray[np.int64]
-    sums: Floats
-    beyond: float
 
 
 def search_postings(
@@ -92,119 +91,70 @@ def search_postings(
     postings = segment.postings[name]
     terms = [_known_terms(postings, query) for query in queries]
     limit = min(limit, segment.entry.n_documents)
-    if name not in segment.layers or not limit:
+    if name not in segment.layers or not limit or not queries:
         return [_in_full(segment, name, one, limit, allowed) for one in terms]
     if mode == "auto":
         mode = "two_step" if segment.n_passages >= TWO_STEP_ROWS else "exact"
-    wanted = _wanted(segment, limit, mode)
-    if allowed is not None and np.count_nonzero(allowed) <= wanted:
+    if allowed is not None and np.count_nonzero(allowed) <= _wanted(segment, limit, mode):
         few = np.flatnonzero(allowed)
         return [_best_of(segment, name, one, few, limit) for one in terms]
-    passed = _first_pass(segment, name, terms, wanted, allowed, PASSES[mode].budget)
-    return [
-        _settled(segment, name, one, candidates, limit, allowed, mode)
-        for one, candidates in zip(terms, passed, strict=True)
-    ]
+    many = segment.n_passages >= PRUNED_ROWS
+    way = "pruned" if mode == "exact" and many else mode
+    return _by_layers(segment, name, terms, limit, allowed, way)
 
 
-def _wanted(segment: Segment, limit: int, mode: SparseMode) -> int:
+def _wanted(segment: Segment, limit: int, way: str) -> int:
     """Candidates of a first pass."""
-    if mode == "u8" and segment.one_passage_each:
+    if way == "u8" and segment.one_passage_each:
         return limit
-    return PASSES[mode].times * limit + PASSES[mode].more
+    return PASSES[way].times * limit + PASSES[way].more
 
 
-def _first_pass(
+def _by_layers(
     segment: Segment,
     name: str,
     terms: Sequence[_Terms],
-    wanted: int,
-    allowed: Mask | None,
-    budget: float,
-) -> list[_Candidates]:
-    """For each query the `wanted` best passages by what `budget` postings a passage say."""
-    layers = segment.layers[name]
-    most = budget * segment.n_passages
-    depths = [
-        depths_within(one.numbers, one.weights, layers.scales, layers.counts, most) for one in terms
-    ]
-    found = best_by_level(
-        np.cumsum([len(one.numbers) for one in terms]),
-        np.concatenate([one.numbers for one in terms]),
-        np.concatenate(depths),
-        np.concatenate([one.weights for one in terms]),
-        layers.scales,
-        layers.starts,
-        layers.rows,
-        layers.levels,
-        segment.n_passages,
-        _EVERY_ROW if allowed is None else allowed,
-        wanted,
-    )
-    candidates = []
-    for rows, sums in zip(*found, strict=True):
-        order = np.argsort(-sums, kind="stable")[: np.count_nonzero(rows < segment.n_passages)]
-        candidates.append(_Candidates(rows[order], sums[order], float(sums.min())))
-    return candidates
-
-
-def _settled(
-    segment: Segment,
-    name: str,
-    terms: _Terms,
-    candidates: _Candidates,
     limit: int,
     allowed: Mask | None,
-    mode: SparseMode,
-) -> Found:
-    """The best of the candidates if that will do; otherwise what the next surer way finds."""
-    slack = _slack(terms, segment.layers[name])
-    rows = _likely(segment, candidates, limit, slack) if mode == "exact" else candidates.rows
-    best = _best_of(segment, name, terms, rows, limit)
-    if _is_enough(mode, best, limit, candidates.beyond, slack):
-        return best
-    if mode == "exact":
-        return _in_full(segment, name, terms, limit, allowed)
-    wanted = _wanted(segment, limit, "exact")
-    again = _first_pass(segment, name, [terms], wanted, allowed, math.inf)
-    return _settled(segment, name, terms, again[0], limit, allowed, "exact")
+    way: str,
+) -> list[Found]:
+    """The best of a first pass' candidates, where that will do; else what the next surer way finds.
 
-
-def _likely(
-    segment: Segment, candidates: _Candidates, limit: int, slack: float
-) -> NDArray[np.int64]:
-    """The candidates that may be among the best documents: sums are off by `slack` at most."""
-    ranks = np.arange(len(candidates.rows))
-    if not segment.one_passage_each:
-        ranks = np.sort(np.unique(segment.ordinals[candidates.rows], return_index=True)[1])
-    if len(ranks) < limit:
-        return candidates.rows
-    least = candidates.sums[ranks[limit - 1]] - 2 * slack
-    likely: NDArray[np.int64] = candidates.rows[candidates.sums >= least]
-    return likely
-
-
-def _is_enough(mode: SparseMode, best: Found, limit: int, beyond: float, slack: float) -> bool:
-    """Whether the best of the candidates are the result.
-
-    `beyond` is −∞ where every passage that the pass met is a candidate. In the mode "exact" no
-    other passage may reach the last of them, though its sum by level be `slack` too small.
+    For an exact result no other passage may reach the last of them.
     """
-    if beyond == -np.inf:
-        return mode != "two_step"
-    if len(best.rows) < limit:
-        return False
-    return mode != "exact" or bool(best.scores[-1] > beyond + slack)
+    exactly = way in {"exact", "pruned"}
+    wanted = _wanted(segment, limit, way)
+    forward = segment.forward[name]
+    n_found, rows, scores, bounds = search_layers(
+        np.array(list(accumulated(len(one.numbers) for one in terms)), np.int64),
+        _end_to_end([one.numbers for one in terms]),
+        _end_to_end([one.weights for one in terms]),
+        segment.layers[name].arrays,
+        forward.arrays,
+        _ROWS_APART if segment.one_passage_each else segment.ordinals,
+        segment.n_passages,
+        _EVERY_ROW if allowed is None else allowed,
+        limit,
+        wanted,
+        PASSES[way].budget * segment.n_passages,
+        PASSES[way].share,
+        exactly,
+        forward.slots(max(len(one.numbers) for one in terms)),
+    )
+    best = []
+    for number, (n, bound) in enumerate(zip(n_found.tolist(), bounds.tolist(), strict=True)):
+        full = n == limit and (not exactly or scores[number, -1] > bound)
+        if full or bound == -math.inf:
+            best.append(Found(rows[number, :n], scores[number, :n]))
+        elif way == "exact":
+            best.append(_in_full(segment, name, terms[number], limit, allowed))
+        else:
+            best += _by_layers(segment, name, [terms[number]], limit, allowed, "exact")
+    return best
 
 
-def _slack(terms: _Terms, layers: Layers) -> float:
-    """The most by which a sum over levels in float32 may differ from the score.
-
-    A level is off by less than one scale, and n float32 additions by n ε of the sum of what is
-    added, at most 255 scales a term.
-    """
-    scales: Floats = layers.scales[terms.numbers]
-    return float(np.abs(terms.weights) @ scales) * (1 + 255 * (len(scales) + 2) * _EPSILON)
+def _end_to_end(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _in_full(segment: Segment, name: str, terms: _Terms, limit: int, allowed: Mask | None) -> Found:
@@ -221,7 +171,8 @@ def bm25_scores(
     """
     postings = segment.postings[name]
     terms = _known_terms(postings, query)
-    starts, stops, rows, impacts = statistics.values(number, terms.starts, terms.stops)
+    starts, stops = _stretches(postings, terms)
+    starts, stops, rows, impacts = statistics.values(number, starts, stops)
     scores = np.full(segment.n_passages, -0.0, np.float64)
     # Adding 0.0 turns a weight of -0.0, which would leave no trace, into 0.0.
     accumulate(starts, stops, terms.weights + 0.0, rows, impacts, scores)
@@ -235,8 +186,9 @@ def impact_scores(segment: Segment, name: str, query: SparseVector) -> Doubles:
 
 def _sums(segment: Segment, name: str, terms: _Terms) -> Doubles:
     postings = segment.postings[name]
+    starts, stops = _stretches(postings, terms)
     scores = np.full(segment.n_passages, -0.0, np.float64)
-    accumulate(terms.starts, terms.stops, terms.weights, postings.rows, postings.weights, scores)
+    accumulate(starts, stops, terms.weights, postings.rows, postings.weights, scores)
     return scores
 
 
@@ -264,15 +216,19 @@ def _best_of(
     segment: Segment, name: str, terms: _Terms, rows: NDArray[np.int64], limit: int
 ) -> Found:
     """The best documents among passages, scored in full; what no term is in is left out."""
-    wanted = np.sort(rows)
-    scores = segment.forward[name].scores(terms.numbers, terms.weights, wanted)
-    matched = (scores != 0) | ~np.signbit(scores)
-    found = _ordered(wanted[matched], scores[matched])
-    if segment.one_passage_each:
-        return Found(found.rows[:limit], found.scores[:limit])
-    _, first = np.unique(segment.ordinals[found.rows], return_index=True)
-    kept = np.sort(first)[:limit]
-    return Found(found.rows[kept], found.scores[kept])
+    forward = segment.forward[name]
+    found, scores = np.empty(limit, np.int64), np.empty(limit, np.float64)
+    n = best_in_full(
+        terms.numbers,
+        terms.weights,
+        forward.arrays,
+        rows,
+        _ROWS_APART if segment.one_passage_each else segment.ordinals,
+        forward.slots(len(terms.numbers)),
+        found,
+        scores,
+    )
+    return Found(found[:n], scores[:n])
 
 
 def _ordered(rows: NDArray[np.int64], scores: Doubles) -> Found:
@@ -282,7 +238,13 @@ def _ordered(rows: NDArray[np.int64], scores: Doubles) -> Found:
 
 def _known_terms(postings: Postings, query: SparseVector) -> _Terms:
     numbers = postings.numbers(query.terms)
+    weights = np.array(query.weights, np.float64)
     known = numbers >= 0
-    numbers = numbers[known]
-    weights = np.array(query.weights, dtype=np.float64)[known]
-    return _Terms(numbers, postings.indptr[numbers], postings.indptr[numbers + 1], weights)
+    if known.all():
+        return _Terms(numbers, weights)
+    return _Terms(numbers[known], weights[known])
+
+
+def _stretches(postings: Postings, terms: _Terms) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the terms' postings begin and end."""
+    return postings.indptr[terms.numbers], postings.indptr[terms.numbers + 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from indexes.commit import commit, sweep, write_tombstones
 from indexes.document import corpus_hash
 from indexes.document_store import StoredDocument
-from indexes.errors import DocumentNotFound, IndexNotFound
+from indexes.errors import DocumentNotFound, EvidentError, IndexNotFound, StorageFull
+from indexes.files import is_full
 from indexes.lock import writer_lock
 from indexes.manifest import SEGMENTS, Manifest, SegmentEntry, read_manifest
 from indexes.postings import concatenate, revert
 from indexes.representation import PassageVectors
 from indexes.segment import Segment, write_segment
 
+MOST_SEGMENTS = 16
 BUILD = "build"
 """Shards of an unfinished build live here until they are merged into a segment."""
 
@@ -45,9 +47,16 @@ class IndexWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        full = error is not None and is_full(error, self.folder)
+        if full:
+            # What was written of it is in the way of everything else.
+            with suppress(OSError, EvidentError):
+                self.sweep()
         if self._lock is not None:
             self._lock.__exit__(kind, error, trace)
             self._lock = None
+        if full:
+            raise StorageFull(f"no room is left for the index {self.folder.name!r}") from error
 
     def manifest(self) -> Manifest | None:
         """What is committed now; None before the first commit."""
@@ -87,6 +96,27 @@ class IndexWriter:
             shown = ", ".join(repr(key) for key in missing[:5])
             raise DocumentNotFound(f"{current.name!r} has no document {shown}")
         return commit(self.folder, current, entries)
+
+    def merge_small(self, most: int = MOST_SEGMENTS) -> Manifest:
+        """Where there are more than `most` segments, rewrite the newest, small ones as one.
+
+        Single documents come as segments of their own, and each costs every search a little. From
+        the end, a segment is merged unless it holds over twice what comes after it: so a document
+        is rewritten a number of times that grows with the logarithm of how many follow it.
+        """
+        current = self._current()
+        segments = current.segments
+        if len(segments) <= most:
+            return current
+        first = len(segments) - 1
+        n_documents = segments[first].n_documents
+        while first and segments[first - 1].n_documents <= 2 * n_documents:
+            first -= 1
+            n_documents += segments[first].n_documents
+        if first == len(segments) - 1:
+            return current
+        merged = self._merge(current, self.folder, segments[first:], current.version + 1)
+        return commit(self.folder, current, [*segments[:first], *([merged] if merged else [])])
 
     def compact(self) -> Manifest:
         """Rewrite all segments as one, without the deleted documents."""

@@ -12,6 +12,7 @@ import platformdirs
 from msgspec import Meta
 
 from indexes.errors import UsageError
+from rag.models.torch_runtime import Precision
 
 ENV_PREFIX = "RAG_"
 
@@ -28,29 +29,43 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is in force for one process.
 
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
-    `compressor` is the token classifier of `rag compress`: a model's name or folder, or none.
+    `compressor` is the token classifier of prompt compression: a model's name or folder, or none;
+    `sentence_scorer` a dense retriever (minilm) that scores sentences for the question, or none.
     `locator` is the GeAR model that points at sentences where that is asked for.
-    `backend` runs the generator: `auto` is int4 by onnxruntime on a CPU, torch elsewhere.
-    `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice.
-    The server reads `host`, `port` and what begins with `max_`; with `require_keys` it asks for a
-    key even before the first was made. Builds over REST may read what is in `inputs`.
+    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor can
+    multiply bytes, else int4), torch elsewhere.
+    `encode_precision` `bfloat16` makes dense and duplex encoders twice as fast on processors that
+    compute it, at vectors that differ by its rounding.
+    `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice;
+    `result_cache_mb` bounds the responses of searches and `encoding_cache_mb` the vectors of
+    queries that are kept; 0 keeps none.
+    The server reads `host`, `port`, `workers` (processes), `log_format` and what begins with
+    `max_`; with `require_keys` it asks for a key even before the first was made. Builds over REST
+    may read what is in `inputs`.
     """
 
     root: Path = msgspec.field(default_factory=_default_root)
     cache: Path = msgspec.field(default_factory=_default_cache)
     generator: str = "smollm2-135m-instruct"
-    compressor: str = "none"
+    compressor: str = "llmlingua2"
     locator: str = "gear"
+    sentence_scorer: str = "none"
     device: str = "cpu"
-    backend: Literal["auto", "int4", "fp32", "torch"] = "auto"
+    backend: Literal["auto", "int8", "int4", "fp32", "torch"] = "auto"
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
+    result_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 32
+    encoding_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 32
     n_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    encode_precision: Precision = "float32"
     encode_batch_tokens: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
     max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
+    max_searches: Annotated[int, Meta(ge=1, le=256)] = 8
     max_queue: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    log_format: Literal["text", "json"] = "text"
     require_keys: bool = False
     inputs: Path | None = None
 

@@ -24,20 +24,21 @@ def put_document(
 ) -> Manifest:
     """Add a document, or replace the one with its id. It is on the disk when this returns.
 
-    Raises `IndexNotFound`, `IndexLocked` while someone else writes, and `InvalidInput` for a
-    document that cannot be used.
+    Raises `IndexNotFound`, `IndexLocked` while someone else writes, `StorageFull`, and
+    `InvalidInput` for a document that cannot be used.
     """
     check_document(document)
     with _writer(name, settings) as writer:
         manifest = _committed(name, writer)
         stored = StoredDocument(document, content_hash(document), [])
-        return upsert(writer, manifest, [stored], retrievers_of(manifest), Deferred(Silent()))
+        upsert(writer, manifest, [stored], retrievers_of(manifest), Deferred(Silent()))
+        return writer.merge_small()
 
 
 def delete_document(name: str, key: str, settings: Settings) -> Manifest:
     """Delete a document from every retriever at once.
 
-    Raises `IndexNotFound`, `DocumentNotFound` and `IndexLocked`.
+    Raises `IndexNotFound`, `DocumentNotFound`, `IndexLocked` and `StorageFull`.
     """
     with _writer(name, settings) as writer:
         _committed(name, writer)

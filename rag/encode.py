@@ -11,6 +11,7 @@ from indexes.errors import InvalidInput
 from indexes.representation import Floats, PassageVectors, SparseVector
 from rag.config import Settings
 from rag.progress import Progress
+from rag.retrievers.dupmae import DupmaeRetriever
 from rag.retrievers.opening import entry_of, open_retriever
 from rag.retrievers.retriever import Retriever, RetrieverSpec
 from rag.retrievers.splade import SpladeRetriever
@@ -45,7 +46,7 @@ class TextEncoder:
         entry = entry_of(spec, settings, progress)
         self.retriever: Retriever = open_retriever(entry, Analyzer(), settings)
         self._numbers: dict[str, int] = {}
-        if isinstance(self.retriever, SpladeRetriever):
+        if isinstance(self.retriever, SpladeRetriever | DupmaeRetriever):
             terms = self.retriever.vocabulary
             self._numbers = {term: number for number, term in enumerate(terms)}
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib.metadata import version
+from typing import Any, get_args
 
 import msgspec
 
 from indexes.manifest import Manifest
+from rag.answer import DecodeMode, DrafterName, Grammar, VerifierName
+from rag.config import Settings
+from rag.generate.faithful import FaithfulRule
 
 
 class IndexInfo(msgspec.Struct, frozen=True):
@@ -34,6 +38,35 @@ class Information(msgspec.Struct, frozen=True):
     fusion: list[str]
     indexes: list[str]
     compressor: str = "none"
+    backend: str = "auto"
+    device: str = "cpu"
+    verifiers: list[str] = []
+    faithful: list[str] = []
+    modes: list[str] = []
+    monitors: list[str] = []
+    grammars: list[str] = []
+
+
+def information(settings: Settings, indexes: list[str]) -> Information:
+    """What a service with these settings can do: every ability has a name that requests use."""
+    from rag.generate.monitors.catalogue import monitor_names
+
+    return Information(
+        name="evident-rag",
+        version=version("evident-rag"),
+        generator=settings.generator,
+        decoding=["greedy", "sampling", *get_args(DrafterName)],
+        fusion=["rrf", "weighted"],
+        indexes=indexes,
+        compressor=settings.compressor,
+        backend=settings.backend,
+        device=settings.device,
+        verifiers=list(get_args(VerifierName)),
+        faithful=list(get_args(FaithfulRule)),
+        modes=list(get_args(DecodeMode)),
+        monitors=monitor_names(),
+        grammars=list(Grammar.__struct_fields__),
+    )
 
 
 def index_info(manifest: Manifest) -> IndexInfo:

@@ -47,6 +47,16 @@ def rank(
         yield _rank_one(snapshot, mine, choices, fusion, limit, allowed, watch)
 
 
+def searched(vector: QueryVector, choice: RetrieverChoice) -> QueryVector:
+    """What is searched by: the vector, or the part that was chosen. Raises `UsageError`."""
+    if choice.part == "both":
+        return vector
+    sparse, dense = (vector.sparse, None) if choice.part == "sparse" else (None, vector.dense)
+    if sparse is None and dense is None:
+        raise UsageError(f"{choice.name} has no {choice.part} part")
+    return QueryVector(sparse, dense)
+
+
 def query_warnings(ranked: RankedQuery) -> list[str]:
     """What a person should know about how the query was read."""
     warnings = [
@@ -73,7 +83,7 @@ def _rank_one(
     rankings: dict[str, Ranked] = {}
     for choice in choices:
         with watch.stage(f"search.{choice.name}"):
-            vector = encoded[choice.name].vector
+            vector = searched(encoded[choice.name].vector, choice)
             found = snapshot.search(choice.name, vector, max(choice.limit, limit), allowed)
             rankings[choice.name] = _keyed(snapshot, found, choice.weight)
     with watch.stage("fuse"):

@@ -15,6 +15,7 @@ from indexes.passages import PassageConfig, passage_spans
 from indexes.postings import concatenate
 from indexes.representation import PassageVectors, take_rows
 from rag.progress import Deferred
+from rag.retrievers.one_pass import encode_together, sharing
 from rag.retrievers.retriever import Retriever
 
 MODEL_COST = 50.0
@@ -36,13 +37,23 @@ def represent(
     """Every retriever's representation of every passage: the title, then the passage.
 
     What an index of `held` has of the same document by the same retriever is taken from there.
+    Retrievers that begin with the same layers read together (`rag.retrievers.one_pass`).
     """
     n_passages = sum(len(stored.spans) for stored in documents)
     bar.expect(sum(_cost(retriever) * n_passages for retriever in retrievers))
-    vectors = {}
+    holders = {
+        retriever.entry.name: next((one for one in held if one.holds(retriever.entry)), None)
+        for retriever in retrievers
+    }
+    vectors: dict[str, PassageVectors] = {}
+    for group in sharing([one for one in retrievers if holders[one.entry.name] is None]):
+        told = {one.entry.name: partial(bar.work, cost=MODEL_COST) for one in group}
+        vectors |= encode_together(group, _texts(documents), told)
     for retriever in retrievers:
+        if retriever.entry.name in vectors:
+            continue
         on_done = partial(bar.work, cost=_cost(retriever))
-        holder = next((index for index in held if index.holds(retriever.entry)), None)
+        holder = holders[retriever.entry.name]
         vectors[retriever.entry.name] = (
             retriever.encode_passages(_texts(documents), on_done)
             if holder is None

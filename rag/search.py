@@ -18,11 +18,15 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 
 
 class RetrieverChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One retriever of the index: how many candidates it gives and how much it weighs in fusion."""
+    """One retriever of the index: how many candidates it gives and how much it weighs in fusion.
+
+    Of a retriever that represents texts in two ways, `part` searches by one of them alone.
+    """
 
     name: Name
     limit: Limit = 100
     weight: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+    part: Literal["both", "sparse", "dense"] = "both"
 
 
 class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from indexes.document import Document
-from indexes.library import index_folder, index_names, read_aliases, resolve_alias, set_alias
-from indexes.manifest import MANIFEST, Manifest
+from indexes.errors import EvidentError
+from indexes.library import read_aliases, set_alias
+from indexes.lock import writers_turn
+from indexes.manifest import Manifest
 from indexes.snapshot import Snapshot
 from rag import stages
-from rag.answer import AnswerRequest, AnswerResponse, DrafterName
+from rag.answer import AnswerRequest, AnswerResponse
 from rag.answering import answer_from
+from rag.bounded_cache import CacheState
 from rag.config import Settings
 from rag.documents import delete_document, put_document
 from rag.explain import explained
@@ -24,10 +26,12 @@ from rag.generate.language_model import LanguageModel
 from rag.generating import GenerateRequest, GenerateResponse, generate_text
 from rag.grounding import ground
 from rag.hits import hits_of
-from rag.information import IndexInfo, Information, index_info
+from rag.information import IndexInfo, Information, index_info, information
 from rag.locating import LocatedHit, Pointing, highlighted, point
+from rag.open_indexes import OpenIndexes
+from rag.open_retrievers import OpenRetrievers
 from rag.ranking import RankedQuery, choices_of, query_warnings, rank
-from rag.retrievers.opening import open_retriever
+from rag.result_cache import ResultCache
 from rag.retrievers.retriever import Retriever
 from rag.search import Hit, SearchRequest, SearchResponse
 from rag.staged import (
@@ -52,10 +56,7 @@ if TYPE_CHECKING:
     from rag.gear.locator import Locator
     from rag.generate.generator import Generator
 
-
-class _Opened(msgspec.Struct, frozen=True):
-    stamp: tuple[int, int]
-    snapshot: Snapshot
+logger = logging.getLogger(__name__)
 
 
 class Service:
@@ -67,9 +68,9 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._lock = threading.Lock()
-        self._opened: dict[Path, _Opened] = {}
-        self._retrievers: dict[bytes, Retriever] = {}
+        self._indexes = OpenIndexes(settings.root)
+        self._retrievers = OpenRetrievers(settings)
+        self._results = ResultCache(settings.result_cache_mb * 1_000_000)
         self._generator: Generator | None = None
         self._compressor: Compressor | None = None
         self._counter: TokenCounter | None = None
@@ -77,29 +78,19 @@ class Service:
         self._compressor_lock = threading.Lock()
         self._locator_lock = threading.Lock()
         self._generator_lock = threading.Lock()
-        # Writers of this process wait for each other; only another process's is a conflict.
+        # A service's writers wait for each other; only somebody else's build is a conflict.
         self._writing = threading.Lock()
 
     def search(self, request: SearchRequest, *, request_id: str = "") -> SearchResponse:
         """Ranked evidence for a query. Raises from the tree in `indexes.errors`."""
         watch = Stopwatch(request.timeout_ms)
-        snapshot, ranked, warnings = self._rank(request, request.offset + request.limit, watch)
-        hits = self._hits(snapshot, request, ranked, watch)
-        response = SearchResponse(
-            request_id=request_id,
-            index=request.index,
-            index_version=snapshot.manifest.version,
-            hits=hits,
-            timings_ms=watch.total(),
-            truncated=bool(ranked.truncated),
-            warnings=warnings,
-        )
-        if not request.explain:
-            return response
-        with watch.stage("explain"):
-            retrievers = self.retrievers(snapshot, list(ranked.vectors))
-            response = explained(response, request.query, ranked, retrievers)
-        return msgspec.structs.replace(response, timings_ms=watch.total())
+        with watch.stage("open"):
+            opened = self._indexes.open(request.index)
+        known = self._results.get(opened.serial, request)
+        if known is None:
+            known = self._searched(opened.snapshot, request, watch)
+            self._results.put(opened.serial, request, known)
+        return msgspec.structs.replace(known, request_id=request_id, timings_ms=watch.total())
 
     def answer(
         self,
@@ -124,7 +115,9 @@ class Service:
             filter=request.filter,
             highlight="sentences" if request.locate else "terms",
         )
-        snapshot, ranked, warnings = self._rank(lookup, request.limit, watch)
+        with watch.stage("open"):
+            snapshot = self.snapshot(request.index)
+        ranked = self._rank(snapshot, lookup, request.limit, watch)
         hits = self._hits(snapshot, lookup, ranked, watch)
         return answer_from(
             request,
@@ -134,7 +127,7 @@ class Service:
             self.generator,
             self.compressor,
             watch,
-            warnings,
+            query_warnings(ranked),
             request_id=request_id,
             cancel=cancel,
             on_text=on_text,
@@ -147,7 +140,8 @@ class Service:
         with watch.stage("open"):
             snapshot = self.snapshot(request.index)
             choices = choices_of(snapshot.manifest, request.retrievers)
-            retrievers = self.retrievers(snapshot, [choice.name for choice in choices])
+            names = [choice.name for choice in choices]
+            retrievers = self._retrievers.encoders(snapshot, names)
         return named(stages.encode(snapshot, retrievers, choices, request, watch), request_id)
 
     def retrieve(self, request: RetrieveRequest, *, request_id: str = "") -> Retrieved:
@@ -240,28 +234,11 @@ class Service:
 
     def snapshot(self, name: str) -> Snapshot:
         """The index as it is now; aliases are followed. Raises `IndexNotFound`, `CorruptIndex`."""
-        folder = index_folder(self.settings.root, resolve_alias(self.settings.root, name))
-        stamp = _stamp(folder)
-        with self._lock:
-            opened = self._opened.get(folder)
-            if opened is None or opened.stamp != stamp:
-                # The old snapshot closes itself when the last request that uses it lets go.
-                opened = _Opened(stamp, Snapshot(folder))
-                self._opened[folder] = opened
-            return opened.snapshot
+        return self._indexes.open(name).snapshot
 
     def retrievers(self, snapshot: Snapshot, names: Sequence[str]) -> dict[str, Retriever]:
         """Working retrievers of an index, loaded once a model."""
-        found = {}
-        for name in names:
-            entry = snapshot.retriever(name)
-            key = msgspec.json.encode([entry, snapshot.manifest.analyzer_sha256])
-            with self._lock:
-                if key not in self._retrievers:
-                    opened = open_retriever(entry, snapshot.analyzer, self.settings)
-                    self._retrievers[key] = opened
-                found[name] = self._retrievers[key]
-        return found
+        return self._retrievers.of(snapshot, names)
 
     def document(self, name: str, key: str) -> tuple[int, Document]:
         """The index's version and a document of it. Raises `DocumentNotFound`."""
@@ -270,19 +247,23 @@ class Service:
 
     def put_document(self, name: str, document: Document) -> tuple[int, int]:
         """Add or replace a document; the index's new version and size. See `rag.documents`."""
-        with self._writing:
+        with self._writing, writers_turn(self.settings.root):
             manifest = put_document(name, document, self.settings, self._working)
         return manifest.version, manifest.n_documents
 
     def delete_document(self, name: str, key: str) -> tuple[int, int]:
         """Delete a document; the index's new version and size. Raises `DocumentNotFound`."""
-        with self._writing:
+        with self._writing, writers_turn(self.settings.root):
             manifest = delete_document(name, key, self.settings)
         return manifest.version, manifest.n_documents
 
     def index_names(self) -> list[str]:
         """Names of the indexes under the root."""
-        return index_names(self.settings.root)
+        return self._indexes.names()
+
+    def quarantined(self) -> list[str]:
+        """Names of those that are not served because their files are damaged."""
+        return self._indexes.quarantined()
 
     def aliases(self) -> dict[str, str]:
         """Alias → index."""
@@ -290,7 +271,7 @@ class Service:
 
     def set_alias(self, alias: str, index: str | None) -> None:
         """Point an alias at an index, or remove it with None. See `indexes.library`."""
-        with self._writing:
+        with self._writing, writers_turn(self.settings.root):
             set_alias(self.settings.root, alias, index)
 
     def index_info(self, name: str) -> IndexInfo:
@@ -299,25 +280,33 @@ class Service:
 
     def info(self) -> Information:
         """What this service is and can do."""
-        return Information(
-            name="evident-rag",
-            version=version("evident-rag"),
-            generator=self.settings.generator,
-            decoding=["greedy", "sampling", *get_args(DrafterName)],
-            fusion=["rrf", "weighted"],
-            indexes=self.index_names(),
-            compressor=self.settings.compressor,
-        )
+        return information(self.settings, self.index_names())
 
     def warm_up(self) -> None:
-        """Open every index and load every model, so that the first request is not the slow one."""
+        """Verify every index and load every model, so that the first request is not the slow one.
+
+        What is damaged is logged and left out: the other indexes are served. Raises what loading
+        the generator or the compressor raised.
+        """
         for name in self.index_names():
-            snapshot = self.snapshot(name)
-            names = [entry.name for entry in snapshot.manifest.retrievers]
-            for retriever in self.retrievers(snapshot, names).values():
-                retriever.encode_queries(["warm up"])
+            try:
+                self._indexes.verify(name)
+                snapshot = self.snapshot(name)
+                names = [entry.name for entry in snapshot.manifest.retrievers]
+                for retriever in self.retrievers(snapshot, names).values():
+                    retriever.encode_queries(["warm up"])
+            except EvidentError as error:
+                logger.error("the index %r cannot be served: %s", name, error)  # noqa: TRY400
         self.compressor()
         self.generator()
+
+    def watch_batches(self, sizes: Callable[[int], None]) -> None:
+        """Have `sizes` told of each batch of queries that was encoded together."""
+        self._retrievers.batch_sizes = sizes
+
+    def cache_states(self) -> dict[str, CacheState]:
+        """How the caches do."""
+        return {"results": self._results.state(), "encodings": self._retrievers.encodings()}
 
     def ready(self) -> bool:
         """Whether the generator is loaded."""
@@ -325,13 +314,11 @@ class Service:
 
     def close(self) -> None:
         """Let go of indexes and models."""
-        with self._lock:
-            for opened in self._opened.values():
-                opened.snapshot.close()
-            self._opened.clear()
-            self._retrievers.clear()
-            self._generator = self._compressor = self._counter = None
-            self._locator = None
+        self._indexes.close()
+        self._retrievers.close()
+        self._results.clear()
+        self._generator = self._compressor = self._counter = None
+        self._locator = None
 
     def _working(self, manifest: Manifest) -> list[Retriever]:
         names = [entry.name for entry in manifest.retrievers]
@@ -350,15 +337,32 @@ class Service:
                 self._counter = FolderTokens(model.folder)
             return self._counter
 
+    def _searched(
+        self, snapshot: Snapshot, request: SearchRequest, watch: Stopwatch
+    ) -> SearchResponse:
+        ranked = self._rank(snapshot, request, request.offset + request.limit, watch)
+        response = SearchResponse(
+            request_id="",
+            index=request.index,
+            index_version=snapshot.manifest.version,
+            hits=self._hits(snapshot, request, ranked, watch),
+            timings_ms={},
+            truncated=bool(ranked.truncated),
+            warnings=query_warnings(ranked),
+        )
+        if not request.explain:
+            return response
+        with watch.stage("explain"):
+            retrievers = self.retrievers(snapshot, list(ranked.vectors))
+            return explained(response, request.query, ranked, retrievers)
+
     def _rank(
-        self, request: SearchRequest, limit: int, watch: Stopwatch
-    ) -> tuple[Snapshot, RankedQuery, list[str]]:
-        with watch.stage("open"):
-            snapshot = self.snapshot(request.index)
+        self, snapshot: Snapshot, request: SearchRequest, limit: int, watch: Stopwatch
+    ) -> RankedQuery:
+        with watch.stage("load"):
             choices = choices_of(snapshot.manifest, request.retrievers)
-            names = [choice.name for choice in choices]
-            retrievers = self.retrievers(snapshot, names)
-        ranked = next(
+            retrievers = self._retrievers.encoders(snapshot, [choice.name for choice in choices])
+        return next(
             rank(
                 snapshot,
                 retrievers,
@@ -370,7 +374,6 @@ class Service:
                 watch,
             )
         )
-        return snapshot, ranked, query_warnings(ranked)
 
     def _hits(
         self, snapshot: Snapshot, request: SearchRequest, ranked: RankedQuery, watch: Stopwatch
@@ -381,12 +384,3 @@ class Service:
             with watch.stage("locate"):
                 hits = highlighted(hits, self.point(request.query, hits, Pointing()))
         return hits
-
-
-def _stamp(folder: Path) -> tuple[int, int]:
-    """Changes whenever the manifest was replaced."""
-    try:
-        status = (folder / MANIFEST).stat()
-    except OSError:
-        return (0, 0)
-    return (status.st_mtime_ns, status.st_ino)

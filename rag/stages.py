@@ -18,7 +18,7 @@ from rag.evidence import evidence_strengths, strong_enough
 from rag.fusion import Ranked, fuse
 from rag.hits import hits_of
 from rag.locating import LocatedHit, highlighted, point
-from rag.ranking import RankedQuery, query_warnings
+from rag.ranking import RankedQuery, query_warnings, searched
 from rag.retrievers.retriever import Retriever
 from rag.search import RetrieverChoice, SearchRequest
 from rag.staged import (
@@ -75,7 +75,9 @@ def retrieve(snapshot: Snapshot, request: RetrieveRequest, watch: Stopwatch) -> 
     for choice in request.retrievers:
         limit = max(choice.limit, request.limit)
         with watch.stage(f"search.{choice.name}"):
-            best = snapshot.search(choice.name, vectors[choice.name], limit, allowed)
+            best = snapshot.search(
+                choice.name, searched(vectors[choice.name], choice), limit, allowed
+            )
         rows = best.rows.tolist()
         rankings.append(
             RetrieverRanking(

@@ -18,23 +18,15 @@ from eval.commands import (
     qfs,
     report,
     rerank,
+    rules,
+    sentences,
 )
 
 HELP = "measure retrieval and answers, and compare runs"
 
 _SUBCOMMANDS = (
-    beir,
-    rerank,
-    qa,
-    qfs,
-    conflict,
-    code,
-    kilt,
-    locate,
-    longctx,
-    compare,
-    report,
-    matrix,
+    *(beir, rerank, qa, qfs, rules, conflict, code, kilt, locate, longctx, sentences),
+    *(compare, report, matrix),
 )
 
 

@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.commands.chosen_index import chosen_index
 from eval.commands.flags import (
     add_index_flags,
     add_measure_flag,
     add_search_flags,
-    index_plan,
     search_plan,
-    wants_build,
 )
 from indexes.errors import UsageError
 
@@ -87,9 +86,9 @@ def _score(args: argparse.Namespace, measures: list[str]) -> RunRecord:
 
 def _search(args: argparse.Namespace, settings: Settings, measures: list[str]) -> RunRecord:
     from eval.batch_search import check_plan
-    from eval.corpus_index import Corpus, default_name, ensure_index
+    from eval.corpus_index import Corpus
     from eval.qrels import read_qrels
-    from eval.record import RECORD_ENDING, record_path
+    from eval.record import run_name
     from eval.retrieval import RetrievalPlan, evaluate_retrieval, store_run
     from rag.cli.output import TerminalProgress
     from rag.service import Service
@@ -102,13 +101,10 @@ def _search(args: argparse.Namespace, settings: Settings, measures: list[str]) -
     check_plan(search)
     qrels = read_qrels(args.qrels) if args.qrels else None
     progress = TerminalProgress()
-    index = args.index
-    if wants_build(args):
-        plan = index_plan(args)
-        origin = str(dataset.folder.resolve()) if dataset.folder else args.dataset
-        index = index or default_name(dataset.name, origin, plan)
-        ensure_index(index, Corpus(dataset.documents, dataset.folder), plan, settings, progress)
-    name = record_path(args.out).name.removesuffix(RECORD_ENDING) if args.out else index
+    origin = str(dataset.folder.resolve()) if dataset.folder else args.dataset
+    corpus = Corpus(dataset.documents, dataset.folder)
+    index = chosen_index(args, dataset.name, origin, corpus, settings, progress)
+    name = run_name(args.out) if args.out else index
     service = Service(settings)
     try:
         run, record = evaluate_retrieval(

@@ -29,14 +29,20 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="a sample of N prompts")
     parser.add_argument("--max-tokens", type=int, default=24, metavar="N")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="the texts; or .jsonl.gz")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="takes every text as it comes, and goes on with a file that is there; or .jsonl.gz",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from eval.conflict import RULES, ConflictPlan, check_rules, conflict_rows, measure_conflicts
+    from eval.conflict import ConflictAnswer, ConflictPlan, conflict_rows, measure_conflicts
     from eval.conflict_files import read_conflicts
-    from eval.lines import write_json_lines
+    from eval.lines import append_json_lines, json_records
+    from eval.rules import RULES, check_rules
     from eval.sampling import sample
     from rag.cli.output import TerminalProgress, print_json, wants_json
     from rag.generate.opening import open_generator
@@ -48,9 +54,16 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     progress = TerminalProgress()
     model = open_generator(settings.generator, settings, progress)
     plan = ConflictPlan(rules, max(1, args.max_tokens))
-    answers = measure_conflicts(model, conflicts, plan, progress)
-    if args.out:
-        write_json_lines(args.out, answers)
+    out = args.out
+    done = [row for _, row in json_records(out, ConflictAnswer)] if out and out.exists() else []
+    answers = measure_conflicts(
+        model,
+        conflicts,
+        plan,
+        progress,
+        done=done,
+        on_prompt=(lambda rows: append_json_lines(out, rows)) if out else None,
+    )
     rows = conflict_rows(answers)
     if wants_json(args):
         print_json({"data": data.name, "model": model.name, "rows": rows})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from eval.corpus_index import IndexPlan
 
 DEFAULT_RETRIEVERS = "bm25,minilm"
-COMPRESSORS = ("auto", "sentences", "words", "random", "idf", "llmlingua")
+COMPRESSORS = ("auto", "sentences", "both", "words", "random", "idf", "llmlingua")
 
 
 def add_measure_flag(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +60,16 @@ def add_answer_flags(parser: argparse.ArgumentParser, *, limit: int) -> None:
     parser.add_argument("--max-tokens", type=int, default=128, metavar="N")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) is greedy")
     parser.add_argument("--min-evidence", type=float, metavar="X", help="0..1")
-    parser.add_argument("--compress", type=float, metavar="RATE", help="0..1, of the evidence")
+    parser.add_argument(
+        "--compress",
+        metavar="RATE[,RATE]",
+        help="0..1, of the evidence; with several every question is answered at each, 1 is not at "
+        "all, and each has its own file beside --out",
+    )
     parser.add_argument(
         "--compress-by",
-        choices=COMPRESSORS,
         default="auto",
-        metavar="HOW",
+        metavar="HOW[,HOW]",
         help=f"{', '.join(COMPRESSORS)}; default: auto",
     )
     parser.add_argument("--seed", type=int, default=0, help="of decoding and of a sample")
@@ -79,7 +83,15 @@ def add_sample_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def answer_plan(args: argparse.Namespace) -> AnswerPlan:
-    """How to answer, held to the bounds that the service's own requests have."""
+    """How to answer, where it is one way. Raises `UsageError` for several."""
+    plans = list(answer_plans(args).values())
+    if len(plans) > 1:
+        raise UsageError("--compress, --compress-by: one of each here")
+    return plans[0]
+
+
+def answer_plans(args: argparse.Namespace) -> dict[str, AnswerPlan]:
+    """The ways to answer by name, held to the bounds that the service's own requests have."""
     from eval.ask import AnswerPlan, answer_request
     from eval.compressors import compression
     from rag.answer import Decode
@@ -91,16 +103,39 @@ def answer_plan(args: argparse.Namespace) -> AnswerPlan:
         seed=args.seed,
         **faithful_options(args),
     )
-    compress = None if args.compress is None else compression(args.compress, args.compress_by)
-    plan = AnswerPlan(
-        search_plan(args, limit=args.limit),
-        decode,
-        args.min_evidence,
-        compress,
-        args.compress_by,
-    )
-    checked(answer_request("any", "?", plan))
-    return plan
+    search = search_plan(args, limit=args.limit)
+    plain = AnswerPlan(search, decode, args.min_evidence)
+    plans: dict[str, AnswerPlan] = {}
+    for rate in _rates(args.compress):
+        for how in compressor_names(args.compress_by):
+            if rate is None:
+                plans["none"] = plain
+                continue
+            options = compression(rate, how)
+            plans[f"{how}@{rate:g}"] = AnswerPlan(search, decode, args.min_evidence, options, how)
+    for plan in plans.values():
+        checked(answer_request("any", "?", plan))
+    return plans
+
+
+def _rates(given: str | None) -> list[float | None]:
+    """None stands for no compression."""
+    if given is None:
+        return [None]
+    try:
+        rates = [float(rate) for rate in given.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--compress: {given!r} is no list of numbers") from error
+    return [None if rate == 1 else rate for rate in rates]
+
+
+def compressor_names(given: str) -> list[str]:
+    """A list of `COMPRESSORS`. Raises `UsageError` for anything else."""
+    ways = given.split(",")
+    for how in ways:
+        if how not in COMPRESSORS:
+            raise UsageError(f"--compress-by: {how!r} is none of {', '.join(COMPRESSORS)}")
+    return ways
 
 
 def index_plan(args: argparse.Namespace) -> IndexPlan:
@@ -122,8 +157,3 @@ def search_plan(args: argparse.Namespace, **others: Any) -> SearchPlan:
     from rag.cli.search import choices, fusion
 
     return SearchPlan(choices=choices(args.search), fusion=fusion(args.fusion), **others)
-
-
-def wants_build(args: argparse.Namespace) -> bool:
-    """Whether to build or check the index: one that is only named is taken as it is."""
-    return args.index is None or args.retrievers is not None or args.passage_words is not None

@@ -69,6 +69,7 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _guess(args: argparse.Namespace, settings: Settings) -> int:
+    from eval.journal import answer_journal
     from eval.kilt_guess import guess_kilt
     from eval.lines import write_json_lines
     from rag.cli.output import TerminalProgress, print_json, wants_json
@@ -79,10 +80,13 @@ def _guess(args: argparse.Namespace, settings: Settings) -> int:
     service = Service(settings)
     try:
         plan = answer_plan(args)
-        guesses = guess_kilt(service, args.index, args.files[0], plan, TerminalProgress())
+        with answer_journal(args.out, service, args.index, plan) as journal:
+            guesses = guess_kilt(
+                service, args.index, args.files[0], plan, TerminalProgress(), journal
+            )
+            write_json_lines(args.out, guesses)
     finally:
         service.close()
-    write_json_lines(args.out, guesses)
     if wants_json(args):
         print_json({"guesses": str(args.out), "n_queries": len(guesses)})
     else:

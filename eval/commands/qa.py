@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.commands.chosen_index import chosen_index
 from eval.commands.flags import (
     add_answer_flags,
     add_index_flags,
     add_sample_flag,
     add_search_flags,
-    answer_plan,
-    index_plan,
-    wants_build,
+    answer_plans,
 )
+from eval.commands.ways import answer_each_way, show_each_way
 
 if TYPE_CHECKING:
+    from eval.ask import Answered, AnswerPlan
     from eval.record import RunRecord
     from rag.config import Settings
+    from rag.service import Service
 
 HELP = "answers and citations over SQuAD, QED, MRQA files or a BEIR folder with answers"
 
@@ -43,59 +45,26 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from eval.answer_record import store_answers
-    from eval.compressors import compressing_service
-    from eval.corpus_index import default_name, ensure_index
-    from eval.qa import evaluate_qa
+    from eval.qa import measure_qa, qa_requests
     from eval.question_files import read_questions
     from eval.record import DatasetFacts
     from eval.sampling import sample
     from rag.cli.output import TerminalProgress
 
-    plan = answer_plan(args)
+    answer_plans(args)  # What is wrong with them shows before an index is built.
     data = read_questions(args.data, args.split)
     questions = sample(data.questions, args.limit_questions, args.seed)
-    progress = TerminalProgress()
-    index = args.index
-    if wants_build(args):
-        build = index_plan(args)
-        index = index or default_name(data.name, str(args.data.resolve()), build)
-        ensure_index(index, data.corpus, build, settings, progress)
-    service = compressing_service(settings, plan, index)
-    try:
-        facts = DatasetFacts(data.name, data.split)
-        rows, record = evaluate_qa(
-            service, index, facts, questions, plan, progress, name=run_name(args, index)
-        )
-    finally:
-        service.close()
-    show_answers(args, store_answers(args.out, rows, record) if args.out else record)
+    origin = str(args.data.resolve())
+    index = chosen_index(args, data.name, origin, data.corpus, settings, TerminalProgress())
+    facts = DatasetFacts(data.name, data.split)
+
+    def measure(
+        service: Service, plan: AnswerPlan, answered: Answered, name: str
+    ) -> tuple[Sequence[Any], RunRecord]:
+        return measure_qa(service, index, facts, questions, plan, answered, name=name)
+
+    records = answer_each_way(
+        args, settings, index, lambda plan: qa_requests(index, questions, plan), measure
+    )
+    show_each_way(args, records)
     return 0
-
-
-def run_name(args: argparse.Namespace, index: str) -> str:
-    """The record's name: that of the file it will lie beside, else the index'."""
-    from eval.record import RECORD_ENDING, record_path
-
-    return record_path(args.out).name.removesuffix(RECORD_ENDING) if args.out else index
-
-
-def show_answers(args: argparse.Namespace, record: RunRecord) -> None:
-    """Print the means, each with the number of questions it runs over, tokens and latency."""
-    import msgspec
-
-    from eval.commands.text_table import write_table
-    from rag.cli.output import print_json, wants_json
-
-    n = {name: len(values) for name, values in record.per_query.items()}
-    if wants_json(args):
-        shape = ("measures", "n_queries", "n_missing", "counts", "latency", "config")
-        print_json({**{name: getattr(record, name) for name in shape}, "n": n})
-        return
-    rows = [[name, f"{value:.4f}", str(n[name])] for name, value in record.measures.items()]
-    write_table(["measure", "value", "questions"], rows)
-    counts = ", ".join(f"{name} {value}" for name, value in record.counts.items())
-    sys.stderr.write(f"{record.n_queries} questions; {counts}\n")
-    for stage, spent in record.latency.items():
-        p50, p95, p99 = (f"{value:.0f}" for value in msgspec.structs.astuple(spent)[2:])
-        sys.stderr.write(f"{stage:16} p50 {p50:>7} p95 {p95:>7} p99 {p99:>7} ms\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,16 @@ from eval.commands.flags import (
     add_index_flags,
     add_sample_flag,
     add_search_flags,
-    answer_plan,
+    answer_plans,
     index_plan,
 )
-from eval.commands.qa import run_name, show_answers
+from eval.commands.ways import answer_each_way, show_each_way
 
 if TYPE_CHECKING:
+    from eval.ask import Answered, AnswerPlan
+    from eval.record import RunRecord
     from rag.config import Settings
+    from rag.service import Service
 
 HELP = "query-focused summaries over QMSum, SQuALITY or DebatePedia files"
 
@@ -35,27 +39,26 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from eval.answer_record import store_answers
-    from eval.compressors import compressing_service
     from eval.corpus_index import default_name, ensure_index
-    from eval.qfs import evaluate_qfs, passages_corpus
+    from eval.qfs import measure_qfs, passages_corpus, qfs_requests
     from eval.qfs_files import read_summaries
     from eval.sampling import sample
     from rag.cli.output import TerminalProgress
 
-    plan = answer_plan(args)
+    answer_plans(args)  # What is wrong with them shows before an index is built.
     data = read_summaries(args.data)
     summaries = sample(data.summaries, args.limit_questions, args.seed)
-    progress = TerminalProgress()
     build = index_plan(args)
     index = args.index or default_name(data.name, str(args.data.resolve()), build)
-    ensure_index(index, passages_corpus(data), build, settings, progress)
-    service = compressing_service(settings, plan, index)
-    try:
-        rows, record = evaluate_qfs(
-            service, index, data, summaries, plan, progress, name=run_name(args, index)
-        )
-    finally:
-        service.close()
-    show_answers(args, store_answers(args.out, rows, record) if args.out else record)
+    ensure_index(index, passages_corpus(data), build, settings, TerminalProgress())
+
+    def measure(
+        service: Service, plan: AnswerPlan, answered: Answered, name: str
+    ) -> tuple[Sequence[Any], RunRecord]:
+        return measure_qfs(service, index, data, summaries, plan, answered, name=name)
+
+    records = answer_each_way(
+        args, settings, index, lambda plan: qfs_requests(index, summaries, plan), measure
+    )
+    show_each_way(args, records)
     return 0

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.commands.beir import show
+from eval.commands.chosen_index import chosen_index
 from eval.commands.flags import (
     add_index_flags,
     add_measure_flag,
     add_search_flags,
-    index_plan,
     search_plan,
-    wants_build,
 )
 
 if TYPE_CHECKING:
@@ -51,10 +50,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     from eval.batch_search import check_plan
     from eval.beir import read_beir
-    from eval.corpus_index import Corpus, default_name, ensure_index
+    from eval.corpus_index import Corpus
     from eval.measures import DEFAULT_MEASURES, check_measures
     from eval.qrels import read_qrels
-    from eval.record import RECORD_ENDING, record_path
+    from eval.record import run_name
     from eval.rerank import read_stored_run, rerank
     from eval.retrieval import store_run
     from rag.cli.output import TerminalProgress
@@ -68,12 +67,10 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     dataset = read_beir(args.corpus, args.split)
     qrels = read_qrels(args.qrels) if args.qrels else None
     progress = TerminalProgress()
-    index = args.index
-    if wants_build(args):
-        plan = index_plan(args)
-        index = index or default_name(dataset.name, str(args.corpus.resolve()), plan)
-        ensure_index(index, Corpus(dataset.documents, args.corpus), plan, settings, progress)
-    name = record_path(args.out).name.removesuffix(RECORD_ENDING) if args.out else index
+    corpus = Corpus(dataset.documents, args.corpus)
+    origin = str(args.corpus.resolve())
+    index = chosen_index(args, dataset.name, origin, corpus, settings, progress)
+    name = run_name(args.out) if args.out else index
     service = Service(settings)
     try:
         run, record = rerank(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.commands import train_gear, train_llmlingua2
+from eval.commands import train_distil, train_dupmae, train_gear, train_llmlingua2
 
 if TYPE_CHECKING:
     from rag.config import Settings
@@ -42,7 +42,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--background", action="store_true", help=f"go on without the terminal; log to DIR/{LOG}"
     )
     splade.set_defaults(run=_splade)
+    train_dupmae.add_parser(kinds, common)
     train_llmlingua2.add_parser(kinds, common)
+    train_distil.add_parser(kinds, common)
     train_gear.add_parser(kinds, common)
 
 

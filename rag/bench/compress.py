@@ -1,10 +1,11 @@
 """Prompt compression: ours against llmlingua, same checkpoint, same texts, in one process.
 
 The peer is what a person would write, `PromptCompressor(...).compress_prompt(texts, rate=...)`,
-with two things changed that it cannot do without here: it counts tokens in the generator's
-vocabulary instead of one it would download, and is told which of its two spellings of words the
-checkpoint has. Ours does all that the stage does, but for the question: scores, budget in the
-generator's tokens, map to the source. Rounds alternate, figures are medians.
+with three things changed: it counts tokens in the generator's vocabulary instead of one it would
+download, is told which of its two spellings of words the checkpoint has, and keeps every text, as
+ours does, instead of dropping the worst of several. Ours does all that the stage does, but for the
+question: scores, budget in the generator's tokens, map to the source. Rounds alternate, figures are
+medians.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ def open_llmlingua(classifier: TokenClassifier, generator: Path, device: str) ->
         compressor = _llmlingua(Path(scratch), generator, device)
 
     def compress(texts: list[str], rate: float) -> list[str]:
-        found = compressor.compress_prompt(list(texts), rate=rate)
+        # Its filter of whole contexts is off: it would return fewer texts than it was given.
+        found = compressor.compress_prompt(list(texts), rate=rate, use_context_level_filter=False)
         left: list[str] = found["compressed_prompt_list"]
         return left
 
@@ -216,8 +218,12 @@ def _encoding(generator: Path) -> Any:
         for token, rank in vocabulary.items()
         if token and all(ch in letters for ch in token)
     }
-    if not all(bytes([byte]) in ranks for byte in range(256)):
+    single = [bytes([byte]) for byte in range(256)]
+    if not all(byte in ranks for byte in single[ord(" ") : ord("~") + 1]):
         raise UsageError("llmlingua counts tokens with tiktoken: the generator must be byte-level")
+    # tiktoken wants all bytes; a vocabulary may lack those that its training text did not have.
+    missing = [byte for byte in single if byte not in ranks]
+    ranks |= {byte: len(vocabulary) + number for number, byte in enumerate(missing)}
     return tiktoken.Encoding(
         "generator", pat_str=GPT2_PIECES, mergeable_ranks=ranks, special_tokens={}
     )

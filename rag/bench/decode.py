@@ -32,7 +32,7 @@ from rag.progress import Progress
 PLAIN, BEST = "evident", "evident-auto"
 GENERATE, LLAMA, GENAI = "transformers", "llama.cpp-q4_0", "onnxruntime-genai-int4"
 ENGINES = (
-    *(PLAIN, BEST, "evident-lookup", "evident-fp32"),
+    *(PLAIN, BEST, "evident-lookup", "evident-int4", "evident-fp32"),
     *(GENERATE, "transformers-lookup", "transformers-assisted", LLAMA, GENAI),
 )
 LOOKUP_TOKENS = 10
@@ -143,15 +143,16 @@ def _open(
             raise UsageError(f"{model.name} did not come as GGUF: llama.cpp cannot be measured")
         return llama_cpp(model.gguf, request.work, n_ctx, settings.n_threads)
 
-    def fp32() -> Decoder:
-        full = msgspec.structs.replace(settings, backend="fp32")
-        return ours(open_generator(settings.generator, full), "none")
+    def plain(backend: str) -> Decoder:
+        local = msgspec.structs.replace(settings, backend=backend)
+        return ours(open_generator(settings.generator, local), "none")
 
     makers: Mapping[str, Callable[[], Decoder]] = {
         PLAIN: lambda: ours(auto, "none"),
         BEST: lambda: ours(auto, "auto"),
         "evident-lookup": lambda: ours(auto, "lookup"),
-        "evident-fp32": fp32,
+        "evident-int4": lambda: plain("int4"),
+        "evident-fp32": lambda: plain("fp32"),
         GENERATE: lambda: transformers_generate(model.folder),
         "transformers-lookup": lambda: transformers_generate(
             model.folder, prompt_lookup_num_tokens=LOOKUP_TOKENS
@@ -228,17 +229,22 @@ def _floor(
     rows: Sequence[DecodeRow],
 ) -> DecodeFloor | None:
     """The floor of our graph's plain decoding; None where it was not measured or is not used."""
+    from rag.generate.opening import precision_of
+    from rag.models.block_quantize import block_bytes
     from rag.models.graph_writer import WEIGHTS
     from rag.models.optimize import find_optimized
 
     plain = next((row for row in rows if row.engine == PLAIN and row.source == ALL), None)
-    graph = find_optimized(model, settings.cache)
-    if plain is None or graph is None or settings.backend not in ("auto", "int4"):
+    graph = find_optimized(model, settings.cache, precision_of(settings))
+    if plain is None or graph is None or settings.backend == "torch":
         return None
     shape = graph.shape
     per_token = 2 * 4 * shape.n_layers * shape.n_kv_heads * shape.head_size
     kv_bytes = round(per_token * mean(len(prompt.token_ids) for prompt in prompts))
     weight_bytes = (graph.folder / WEIGHTS).stat().st_size
+    if graph.precision == "int8":
+        # The head has codes of its own; of the embedding a token reads one row.
+        weight_bytes -= shape.vocabulary_size * block_bytes(shape.hidden_size)
     speed = read_bytes_per_s()
     rate = speed / (weight_bytes + kv_bytes)
     return DecodeFloor(

@@ -17,10 +17,12 @@ BENCHMARKS = {
     "decode": ("rag.cli.bench_decode", "decoding against transformers, llama.cpp, genai"),
     "encode": ("rag.cli.bench_encode", "SPLADE encoding against sentence-transformers"),
     "identity": ("rag.cli.bench_identity", "texts with drafts against those without"),
+    "passes": ("rag.cli.bench_passes", "one pass for all retrievers against each alone"),
     "retrieval": (
         "rag.cli.bench_retrieval",
         "sparse search and BM25 against Seismic, scipy, bm25s and rank-bm25",
     ),
+    "serve": ("api.bench_serve", "searches a second under load, and while documents change"),
 }
 """Benchmark → its module, with `add_flags(parser)` and `run(args, settings)`, and what it does.
 Peers are imported only by the benchmark that is run."""

@@ -28,7 +28,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--engines",
         default="evident,evident-auto,transformers",
         metavar="LIST",
-        help="also evident-lookup, evident-fp32, transformers-lookup, transformers-assisted, "
+        help="also evident-lookup, evident-int4, evident-fp32, transformers-lookup, "
+        "transformers-assisted, "
         "llama.cpp-q4_0, onnxruntime-genai-int4; default: %(default)s",
     )
     parser.add_argument("--limit", type=int, default=16, metavar="N", help="prompts")

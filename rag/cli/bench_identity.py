@@ -30,7 +30,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="where checks are kept: a run that was broken off goes on; default: in the cache",
     )
     parser.add_argument(
-        "--backends", default="int4,fp32,torch", metavar="LIST", help="default: %(default)s"
+        "--backends",
+        metavar="LIST",
+        help="of int8,int4,fp32,torch; default: all that this processor can run",
     )
     parser.add_argument(
         "--drafters",
@@ -48,12 +50,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Check and print; 1 where a text differs."""
-    from rag.bench.identity import IdentityRequest, bench_identity
+    from rag.bench.identity import IdentityRequest, bench_identity, usable_backends
 
     request = IdentityRequest(
         data=args.data,
         checks=args.checks or settings.cache / "bench" / "identity.jsonl",
-        backends=_names(args.backends),
+        backends=_names(args.backends) if args.backends else usable_backends(),
         drafters=_names(args.drafters),
         gammas=_range(args.gammas),
         n_prompts=max(1, args.limit),

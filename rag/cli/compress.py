@@ -33,12 +33,19 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-sentences", action="store_true", help="do not weigh sentences by the query"
     )
-    parser.add_argument("--no-words", action="store_true", help="do not run the token classifier")
+    parser.add_argument(
+        "--words",
+        action=argparse.BooleanOptionalAction,
+        help="run the token classifier; default: where there is no --query",
+    )
     parser.add_argument("--word-score", choices=("mean", "first"), default="mean")
     parser.add_argument(
         "--force", action="append", default=[], metavar="TOKEN", help="always kept; repeatable"
     )
     parser.add_argument("--keep-digits", action="store_true", help="keep words with a digit")
+    parser.add_argument(
+        "--keep-citations", action="store_true", help="keep numbers in square brackets"
+    )
     parser.add_argument("--keep-code", action="store_true", help="keep what is in backquotes")
     parser.add_argument(
         "--drop-consecutive", action="store_true", help="no forced token twice in a row"
@@ -62,10 +69,11 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         target_tokens=args.target_tokens,
         strict=args.strict,
         sentences=not args.no_sentences,
-        words=not args.no_words,
+        words=args.words,
         word_score=args.word_score,
         force_tokens=[token.replace("\\n", "\n") for token in args.force],
         keep_digits=args.keep_digits,
+        keep_citations=args.keep_citations,
         keep_code=args.keep_code,
         drop_consecutive=args.drop_consecutive,
         explain=args.explain,

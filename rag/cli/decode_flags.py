@@ -73,7 +73,8 @@ def add_faithful_flags(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=MODES,
         default="free",
-        help="momentum: no loops; extract: a stretch of the evidence; default: free",
+        help="momentum: no loops; extract: a stretch of the evidence; auto: extract for questions "
+        "that ask for one fact, else free; default: free",
     )
     parser.add_argument("--trace", action="store_true", help="report every token's alpha")
 

@@ -45,9 +45,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--optimize",
         metavar="PRECISION",
         nargs="?",
-        const="int4",
-        choices=("int4", "fp32"),
-        help="also build the graph that generates fastest on a CPU: int4 (default) or fp32",
+        const="auto",
+        choices=("auto", "int8", "int4", "fp32"),
+        help="also build the graph that generates fastest on this CPU (default), or at a precision",
     )
     pulling.set_defaults(run=run_pull)
 
@@ -155,12 +155,12 @@ def _optimize(
     if args.optimize is None or entry.kind != "generator":
         return None
     from rag.models.optimize import optimize
+    from rag.models.processor import fastest_precision
     from rag.models.resolver import resolve
 
     model = resolve(entry.name, settings.cache)
-    return optimize(
-        model, settings.cache, args.optimize, progress=progress, verify=args.verify
-    ).folder
+    precision = fastest_precision() if args.optimize == "auto" else args.optimize
+    return optimize(model, settings.cache, precision, progress=progress, verify=args.verify).folder
 
 
 def _summary(entry: Entry, settings: Settings) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def _corrected(model: ResolvedModel, cache: Path, device: str) -> ClassifierMode
             f"but {base.sha256[:12]} is here"
         )
     module, _ = encoder_with_head(base, num_labels=PRESERVE + 1)
-    tensors = load_file(model.folder / "model.safetensors")
+    saved = load_file(model.folder / "model.safetensors")
+    tensors = {name: tensor.float() for name, tensor in saved.items()}
     parameters = dict(module.named_parameters())
     try:
         with torch.no_grad():

@@ -26,12 +26,14 @@ class Compression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     with `strict` nothing does. `threshold` is one for all texts together, or each text's own.
 
     `passages`, `sentences` and `words` switch the three parts: the passages' scores, the
-    sentences' share of the question, the token classifier. `word_score` says what a word of
-    several tokens scores: their mean, or the first.
+    sentences' relevance for the question, the token classifier. Without `words` it runs where no
+    question weighs the sentences: with one it was measured to add nothing. `word_score` says what
+    a word of several tokens scores: their mean, or the first.
 
-    Always kept: `force_tokens`, with `keep_digits` every word with a digit, with `keep_code` what
-    stands between backquotes. With `drop_consecutive` a force token goes where nothing was kept
-    since the same one before. Each text keeps at least `min_tokens`.
+    Always kept: `force_tokens`, with `keep_digits` every word with a digit, with `keep_citations`
+    numbers in square brackets, with `keep_code` what stands between backquotes. With
+    `drop_consecutive` a force token goes where nothing was kept since the same one before. Each
+    text keeps at least `min_tokens`.
     """
 
     rate: Share = 0.5
@@ -40,10 +42,11 @@ class Compression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: Literal["global", "text"] = "global"
     passages: bool = True
     sentences: bool = True
-    words: bool = True
+    words: bool | None = None
     word_score: Literal["mean", "first"] = "mean"
     force_tokens: Annotated[list[ForceToken], Meta(max_length=100)] = []
     keep_digits: bool = False
+    keep_citations: bool = False
     keep_code: bool = False
     drop_consecutive: bool = False
     min_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] = 0

@@ -1,10 +1,11 @@
 """The compressor: passages and sentences weighed for the question, then words, within a budget.
 
 Every word of all texts gets a priority: its p(preserve) from the token classifier, its sentence's
-relevance, or both. The words of the highest priority are kept, as many as the budget of generator
-tokens allows. One threshold for all the evidence thus splits the budget by score (the dynamic
-compression rate of Pan et al. 2024, appendix); with no classifier it keeps whole sentences, the
-last one cut where the budget ends.
+relevance, or both: where a question is asked, the sentence's relevance and the mean p(preserve) of
+its words decide first. The words of the highest priority are kept, as many as the budget of
+generator tokens allows. One threshold for all the evidence thus splits the budget by score (the
+dynamic compression rate of Pan et al. 2024, appendix); with no classifier it keeps whole sentences,
+the last one cut where the budget ends.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ from numpy.typing import NDArray
 from rag.compress.budget import fill, fit
 from rag.compress.compression import Compression, Passage
 from rag.compress.kept_text import KeptText, keep_words, whole
-from rag.compress.relevance import sentences_of
+from rag.compress.relevance import Sentence, sentences_of
 from rag.compress.selection import NORMAL, QUOTA, tiers, without_repeats
+from rag.compress.sentence_scorer import SentenceScorer
 from rag.compress.token_counter import TokenCounter
 from rag.compress.word_scorer import WordScorer
 from rag.compress.words import Span, plain_words
 
-RELEVANCE_WEIGHT = 1.0
-"""What a sentence's relevance counts where a word's p(preserve) counts 1."""
+RELEVANCE_WEIGHT = 2.0
+"""What a sentence's relevance counts for a question, where the mean p(preserve) of its words is 1.
+
+This and `WORD_WEIGHT` were chosen on questions held out of training.
+"""
+
+WORD_WEIGHT = 0.1
+"""What a word's own p(preserve) counts there: less, so that sentences stay readable."""
 
 OVER_BUDGET = "words that must be kept exceed the budget"
 NO_CLASSIFIER = "no token classifier is configured: sentences were chosen, words were not"
@@ -48,6 +56,7 @@ class Weighed(NamedTuple):
     tokens: list[int]
     preserve: Priorities | None
     relevance: Priorities | None
+    priority: Priorities
 
 
 class Kept(NamedTuple):
@@ -69,10 +78,15 @@ class Compressed(NamedTuple):
 
 
 class Compressor:
-    """Compresses for any generator. `scorer` is None where there is no token classifier."""
+    """Compresses for any generator. `scorer` is None where there is no token classifier.
 
-    def __init__(self, scorer: WordScorer | None = None) -> None:
-        self.scorer = scorer
+    `sentences` scores sentences for a question beside their words; None: the words alone do.
+    """
+
+    def __init__(
+        self, scorer: WordScorer | None = None, sentences: SentenceScorer | None = None
+    ) -> None:
+        self.scorer, self.sentences = scorer, sentences
 
     def compress(
         self,
@@ -87,7 +101,7 @@ class Compressor:
         job = _Job([passage.text for passage in passages], weighed, options, tokenizer)
         kept = job.run()
         warnings = list(dict.fromkeys(job.warnings))
-        if self.scorer is None and options.words:
+        if self.scorer is None and _wants_words(options, question):
             warnings.insert(0, NO_CLASSIFIER)
         return Compressed(job.texts(kept), weighed, kept, by, warnings)
 
@@ -101,7 +115,7 @@ class Compressor:
         texts = [passage.text for passage in passages]
         by: list[str] = []
         preserve: Priorities | None = None
-        if self.scorer is not None and options.words:
+        if self.scorer is not None and _wants_words(options, question):
             scored = self.scorer.score(texts, question, options.word_score)
             words = [one.words for one in scored]
             preserve = np.array([score for one in scored for score in one.scores])
@@ -109,11 +123,19 @@ class Compressor:
         else:
             words = [plain_words(text) for text in texts]
         relevance: Priorities | None = None
+        sentence_of = np.zeros(sum(map(len, words)), dtype=np.int64)
         asked = options.sentences and (bool(question.strip()) or preserve is None)
         ranked = options.passages and any(passage.score for passage in passages)
         if asked or ranked:
-            relevance = _relevance(passages, words, question, asked=asked, ranked=ranked)
-            by = [*["passages"] * ranked, *["sentences"] * asked, *by]
+            scorer = self.sentences if asked and question.strip() else None
+            sentences = sentences_of(
+                passages, question, by_question=asked, by_passage=ranked, scorer=scorer
+            )
+            sentence_of = _sentence_of(sentences, words)
+            worth = np.array([sentence.relevance for sentence in sentences] or [0.0])
+            relevance = worth[sentence_of]
+            parts = ["passages"] * ranked + ["sentences"] * asked
+            by = [*parts, *([scorer.name] if scorer else []), *by]
         found = [
             tiers(text, own, options, [place for hit, place in protected if hit == number])
             for number, (text, own) in enumerate(zip(texts, words, strict=True))
@@ -125,28 +147,45 @@ class Compressor:
             tokens=[token for _, own in found for token in own],
             preserve=preserve,
             relevance=relevance,
+            priority=_priority(preserve, relevance, sentence_of, asked=asked),
         )
         return weighed, by
 
 
-def _relevance(
-    passages: Sequence[Passage],
-    words: Sequence[Sequence[Span]],
-    question: str,
-    *,
-    asked: bool,
-    ranked: bool,
-) -> Priorities:
-    """Of each word the relevance of the sentence it begins in."""
-    sentences = sentences_of(passages, question, by_question=asked, by_passage=ranked)
-    found: list[Priorities] = [np.zeros(0)]
-    for hit, own in enumerate(words):
-        there = [sentence for sentence in sentences if sentence.hit == hit]
-        starts = [sentence.start for sentence in there]
-        places = np.searchsorted(starts, [word.start for word in own], side="right") - 1
-        values = np.array([sentence.relevance for sentence in there] or [0.0])
-        found.append(values[np.maximum(places, 0)])
+def _wants_words(options: Compression, question: str) -> bool:
+    """Whether the token classifier decides too; by default where sentences have no question."""
+    if options.words is not None:
+        return options.words
+    return not (options.sentences and question.strip())
+
+
+def _sentence_of(sentences: Sequence[Sentence], words: Sequence[Sequence[Span]]) -> Numbers:
+    """Of each word of all texts the number of the sentence that it begins in."""
+    starts: list[list[int]] = [[] for _ in words]
+    for sentence in sentences:
+        starts[sentence.hit].append(sentence.start)
+    found: list[Numbers] = [np.zeros(0, dtype=np.int64)]
+    first = 0
+    for own, there in zip(words, starts, strict=True):
+        places = np.searchsorted(there, [word.start for word in own], side="right") - 1
+        found.append(first + np.maximum(places, 0))
+        first += len(there)
     return np.concatenate(found)
+
+
+def _priority(
+    preserve: Priorities | None, relevance: Priorities | None, sentence_of: Numbers, *, asked: bool
+) -> Priorities:
+    """What decides among words of one tier."""
+    if preserve is None:
+        return np.zeros(len(sentence_of)) if relevance is None else relevance
+    if relevance is None:
+        return preserve
+    if not asked:
+        return preserve + relevance
+    n_words = np.maximum(np.bincount(sentence_of), 1)
+    means = np.bincount(sentence_of, weights=preserve) / n_words
+    return RELEVANCE_WEIGHT * relevance + means[sentence_of] + WORD_WEIGHT * preserve
 
 
 class _Job:
@@ -231,13 +270,8 @@ class _Job:
         own = np.concatenate(
             [np.zeros(0, np.int64)] + [np.arange(*self._firsts[hit : hit + 2]) for hit in hits]
         )
-        priority = np.zeros(len(own))
-        if weighed.preserve is not None:
-            priority += weighed.preserve[own]
-        if weighed.relevance is not None:
-            priority += RELEVANCE_WEIGHT * weighed.relevance[own]
         # lexsort is stable: of equals the earlier text first, and in it the earlier word.
-        return own[np.lexsort((-priority, -weighed.tiers[own]))]
+        return own[np.lexsort((-weighed.priority[own], -weighed.tiers[own]))]
 
     def _reserve(self, hit: int) -> None:
         """Raise the best words of a text to a tier above the rest, `min_tokens` of them."""

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+from indexes.errors import UsageError
 from rag.compress.compressor import Compressor
+from rag.compress.sentence_scorer import DenseSentences, SentenceScorer
+from rag.compress.word_scorer import WordScorer
 from rag.config import Settings
 from rag.models.resolver import resolve
 from rag.models.torch_runtime import use_threads
-from rag.progress import Progress
+from rag.progress import Progress, Silent
 
 
 def open_compressor(settings: Settings, progress: Progress | None = None) -> Compressor:
-    """The compressor with its token classifier; without one where `settings.compressor` is none.
+    """The compressor with the models of the settings: `compressor` and `sentence_scorer`, or none.
 
-    Raises `ModelNotFound`, `ModelError` and `UnsafeModel` for a model that cannot be had or used.
+    Raises `ModelNotFound`, `ModelError` and `UnsafeModel` for a model that cannot be had or used,
+    `UsageError` for a sentence scorer that is no dense retriever.
     """
+    progress = progress or Silent()
+    return Compressor(_classifier(settings, progress), _sentences(settings, progress))
+
+
+def _classifier(settings: Settings, progress: Progress) -> WordScorer | None:
     if settings.compressor == "none":
-        return Compressor()
+        return None
     from rag.compress.token_classifier import TokenClassifier
 
     use_threads(settings.n_threads)
     model = resolve(settings.compressor, settings.cache, download=True, progress=progress)
-    return Compressor(
-        TokenClassifier(
-            model,
-            cache=settings.cache,
-            device=settings.device,
-            batch_tokens=settings.encode_batch_tokens,
-        )
+    return TokenClassifier(
+        model,
+        cache=settings.cache,
+        device=settings.device,
+        batch_tokens=settings.encode_batch_tokens,
     )
+
+
+def _sentences(settings: Settings, progress: Progress) -> SentenceScorer | None:
+    if settings.sentence_scorer == "none":
+        return None
+    from indexes.analyzer import Analyzer
+    from rag.retrievers.opening import entry_of, open_retriever
+    from rag.retrievers.retriever import parse_spec
+
+    entry = entry_of(parse_spec(settings.sentence_scorer), settings, progress)
+    if entry.kind != "dense":
+        raise UsageError(f"sentence_scorer: {settings.sentence_scorer} is no dense retriever")
+    return DenseSentences(open_retriever(entry, Analyzer(), settings))

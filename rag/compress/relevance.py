@@ -1,9 +1,11 @@
-"""How much of a question each sentence of the evidence holds, before any model looks at it.
+"""How relevant each sentence of the evidence is for a question: its words, its passage, a scorer.
 
 Coverage is the share of the question's words a sentence has, each weighted by its rarity among the
 sentences; the title of its passage and the sentences beside it count in part, because a sentence
-that answers often says "it". Without a question a sentence counts by how central it is: the mean
-frequency of its words (SumBasic, Nenkova and Vanderwende 2005).
+that answers often says "it". The passage's score and, where there is one, a sentence scorer's
+(`rag.compress.sentence_scorer`) are added, each scaled so that the best has 1. Without a question
+a sentence counts by how central it is: the mean frequency of its words (SumBasic, Nenkova and
+Vanderwende 2005).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import NamedTuple
 
 from indexes.sentences import sentence_spans
 from rag.compress.compression import Passage
+from rag.compress.sentence_scorer import Place, SentenceScorer
 from rag.generate.alignment import split_words
 
 TITLE_SHARE = 0.3
@@ -23,8 +26,11 @@ TITLE_SHARE = 0.3
 BESIDE_SHARE = 0.3
 """What the better of the two sentences beside adds."""
 
-PASSAGE_SHARE = 0.5
-"""What the passage's score, scaled so that the best has 1, adds."""
+PASSAGE_SHARE = 1.0
+"""What the best passage's score adds where the best coverage is 1."""
+
+SCORER_SHARE = 1.0
+"""The same of a sentence scorer's best score."""
 
 
 class Sentence(NamedTuple):
@@ -37,11 +43,16 @@ class Sentence(NamedTuple):
 
 
 def sentences_of(
-    passages: Sequence[Passage], question: str, *, by_question: bool, by_passage: bool
+    passages: Sequence[Passage],
+    question: str,
+    *,
+    by_question: bool,
+    by_passage: bool,
+    scorer: SentenceScorer | None = None,
 ) -> list[Sentence]:
     """All sentences in order, each with its relevance; all have the same where nothing is asked."""
     places = [
-        (hit, start, end)
+        Place(hit, start, end)
         for hit, passage in enumerate(passages)
         for start, end in sentence_spans(passage.text)
     ]
@@ -51,17 +62,18 @@ def sentences_of(
         asked = frozenset(_forms(question))
         titles = [frozenset(_forms(passage.title)) for passage in passages]
         hits = [hit for hit, _, _ in places]
-        worth = _coverage(asked, forms, titles, hits) if asked else _centrality(forms)
+        worth = _scaled(_coverage(asked, forms, titles, hits) if asked else _centrality(forms))
+        if scorer is not None and question.strip() and places:
+            worth = _added(worth, SCORER_SHARE, _scaled(scorer.score(question, passages, places)))
     if by_passage:
-        added = _scaled([passage.score for passage in passages])
-        worth = [
-            own + PASSAGE_SHARE * added[hit] for own, (hit, _, _) in zip(worth, places, strict=True)
-        ]
-    top = max(worth, default=0.0)
-    return [
-        Sentence(*place, own / top if top > 0 else 0.0)
-        for place, own in zip(places, worth, strict=True)
-    ]
+        scores = _scaled([passage.score for passage in passages])
+        worth = _added(worth, PASSAGE_SHARE, [scores[place.hit] for place in places])
+    relevance = _scaled(worth)
+    return [Sentence(*place, own) for place, own in zip(places, relevance, strict=True)]
+
+
+def _added(worth: Sequence[float], share: float, more: Sequence[float]) -> list[float]:
+    return [own + share * other for own, other in zip(worth, more, strict=True)]
 
 
 def _forms(text: str) -> list[str]:

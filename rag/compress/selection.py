@@ -15,6 +15,7 @@ NORMAL, QUOTA, FORCED, PROTECTED = range(4)
 
 NO_TOKEN = -1
 
+_CITATION = regex.compile(r"\[\s*+\d{1,3}(?:\s*+[,;–-]\s*+\d{1,3})*+\s*+\]")
 _CODE = regex.compile(r"(`{3,}+)(?:.|\n)*?\1|(?<!`)`(?!`)[^`\n]++`(?!`)")
 
 
@@ -46,7 +47,8 @@ def tiers(
             found[number] = FORCED
             if words[number] == place:
                 tokens[number] = token
-    spans = [Span(*match.span()) for match in _CODE.finditer(text)] if options.keep_code else []
+    kinds = (_CITATION,) * options.keep_citations + (_CODE,) * options.keep_code
+    spans = [Span(*match.span()) for kind in kinds for match in kind.finditer(text)]
     for span in (*spans, *protected):
         for number in touched(words, span):
             found[number] = PROTECTED

@@ -29,6 +29,9 @@ from rag.retrievers.worker_threads import WorkerThreads
 QUESTION_SHARE = 0.25
 """Of a question longer than this part of what the model reads it sees the beginning."""
 
+CPU_BATCH_TOKENS = 768
+"""A batch on a CPU, padding included: larger ones compute no faster there, but pad more."""
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -65,7 +68,9 @@ class TokenClassifier:
         self._tokens = ClassifierTokens(loaded.tokenizer)
         self._tokenizer_folder = loaded.tokenizer
         self._device = device
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = (
+            min(batch_tokens, CPU_BATCH_TOKENS) if device == "cpu" else batch_tokens
+        )
         self._has_types = getattr(self.module.config, "type_vocab_size", 0) > 1
         self._workers = WorkerThreads(torch.get_num_threads() if device == "cpu" else 1)
 

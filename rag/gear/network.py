@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rag.models.bert_layers import (
     copy_tensors,
     load_encoder,
     read_tensors,
+    shared_encoder,
 )
 from rag.models.resolver import ResolvedModel, resolve
 
@@ -104,7 +105,7 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
 
 def open_bi_encoder(model: ResolvedModel, cache: Path, device: str) -> GearBiEncoder:
     """The retrieval part of a folder; nothing else of it is read."""
-    shape, base, _ = _opened(model, cache, device)
+    shape, base, _ = _opened(model, cache, device, shared_encoder)
     upper = base.upper(shape.n_shared)
     copy_tensors(_weights(model), upper.published(), model.name)
     return GearBiEncoder(base, upper.to(device).eval())
@@ -136,7 +137,12 @@ def save_network(network: GearNetwork, folder: Path, dtype: torch.dtype = torch.
     write_durably(folder / "config.json", config)
 
 
-def _opened(model: ResolvedModel, cache: Path, device: str) -> tuple[GearShape, BertEncoder, Path]:
+def _opened(
+    model: ResolvedModel,
+    cache: Path,
+    device: str,
+    load: Callable[[Path, str], BertEncoder] = load_encoder,
+) -> tuple[GearShape, BertEncoder, Path]:
     shape = read_shape(model.folder)
     base = resolve(shape.base, cache)
     if base.sha256 != shape.base_sha256:
@@ -144,7 +150,7 @@ def _opened(model: ResolvedModel, cache: Path, device: str) -> tuple[GearShape, 
             f"{model.name} was trained over {shape.base} {shape.base_sha256[:12]}, "
             f"but {base.sha256[:12]} is here"
         )
-    return shape, load_encoder(base.folder, device), base.folder
+    return shape, load(base.folder, device), base.folder
 
 
 def _weights(model: ResolvedModel) -> Mapping[str, Any]:

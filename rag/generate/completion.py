@@ -13,6 +13,7 @@ from indexes.errors import InvalidInput
 from rag.answer import Decode, DecodeReport, Usage
 from rag.generate.constraint import Constraint
 from rag.generate.distribution import Steering
+from rag.generate.drafting import Drafting, DraftMemory
 from rag.generate.language_model import LanguageModel
 from rag.generate.loop import decode_report, generate
 from rag.generate.monitors.begun import begun_automaton
@@ -74,14 +75,16 @@ def complete(
     *,
     monitors: Sequence[str] = PYTHON_MONITORS,
     prompt_tokens: int = PROMPT_TOKENS,
+    memory: DraftMemory | None = None,
     cancel: threading.Event | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Completion:
     """Write on at the cursor, held to `monitors` of `PYTHON_MONITORS`.
 
     A word that the cursor stands in is written anew, in the tokens that the model prefers, and not
-    told again. Raises `InvalidInput` for other monitors, `Unsupported` for a model whose tokens
-    cannot be monitored, and as `rag.generate.loop.generate` does.
+    told again. `memory` is what completions of one person share: what drafts are made of, and
+    prompts that were read. Raises `InvalidInput` for other monitors, `Unsupported` for a model
+    whose tokens cannot be monitored, and as `rag.generate.loop.generate` does.
     """
     watch = Stopwatch(None)
     begun = _begun(program.before)
@@ -100,6 +103,7 @@ def complete(
             prompt_ids,
             decode,
             steering=Steering(constraints=(held,) if held else ()),
+            drafting=Drafting(memory or DraftMemory()),
             cancel=cancel,
             on_text=told,
         )

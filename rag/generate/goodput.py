@@ -4,8 +4,8 @@ With acceptance a a draft of g tokens gives E = (1 - a^(g+1)) / (1 - a) tokens i
 `g * draft + verify(g + 1)` seconds; the controller takes the g with the most tokens a second
 (goodput: SmartSpec, 2406.14066), and 0 unless that beats plain decoding. A purse bounds what trying
 may cost: rounds pay in what they gain or lose against plain decoding, and a probe, a short draft
-from a source that does not pay now, must be affordable. Of a batch, a request's seconds are its
-share by tokens: its drafts are paid for by all, and cost the more the more there are.
+from a source that does not pay now, must be affordable. Of a batch, a request's seconds are
+what it causes (`rag.generate.batch_cost`): its drafts make the others wait.
 """
 
 from __future__ import annotations

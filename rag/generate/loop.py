@@ -65,7 +65,7 @@ def generate(
     `steering` bends the distribution before temperature and top-p. `drafting` is what drafters may
     know besides the prompt. `cancel` ends the text within one forward, with what there is;
     `deadline` is in `clock` seconds and raises `DeadlineExceeded`. `on_text` is called in this
-    thread with each new piece of text: together the pieces are `text`. Raises `InvalidInput` for a
+    thread with each new `Piece` of text: together they are `text`. Raises `InvalidInput` for a
     prompt that is empty or does not fit the context, and for options that contradict.
     """
     if not prompt_ids:
@@ -249,7 +249,7 @@ class _Request:
                 self._first_at = self._clock()
             self._prefix.append(token_id)
             n_accepted += stands
-            reason = self._transcript.commit(token_id)
+            reason = self._transcript.commit(token_id, drafted=bool(stands))
             if reason is not None:
                 return reason, n_accepted
         self._track.truncate(n_generated + n_accepted)

@@ -12,6 +12,12 @@ from rag.generate.stop import StopStrings, TextStream
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
+class Piece(str):
+    """New text. `drafted` where a guess completed it that stood, not a token of the model's own."""
+
+    drafted = False
+
+
 class Transcript:
     """Committed tokens and the text made of them; `on_text` sees each piece once."""
 
@@ -29,15 +35,17 @@ class Transcript:
         self._stops = StopStrings(decode.stop)
         self._pieces: list[str] = []
         self._on_text = on_text
+        self._drafted = False
 
     @property
     def text(self) -> str:
         """All the text shown so far."""
         return "".join(self._pieces)
 
-    def commit(self, token_id: int) -> FinishReason | None:
+    def commit(self, token_id: int, *, drafted: bool = False) -> FinishReason | None:
         """Take one token for good; say why the text ends with it, if it does."""
         self.token_ids.append(token_id)
+        self._drafted = drafted
         if token_id in self._eos_ids:
             return "stop"
         self._show(self._stops.push(self._stream.push(token_id)))
@@ -55,4 +63,6 @@ class Transcript:
         if piece:
             self._pieces.append(piece)
             if self._on_text is not None:
-                self._on_text(piece)
+                told = Piece(piece)
+                told.drafted = self._drafted
+                self._on_text(told)

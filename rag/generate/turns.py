@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from indexes.errors import ModelError
+from rag.generate.batch_cost import BatchCost
 from rag.generate.language_model import Context, Feed, LanguageModel, TogetherModel
 from rag.models.decoder_graph import SPARE_TOKENS
 
@@ -63,6 +64,7 @@ class Turns:
     def __init__(self, model: LanguageModel, clock: Callable[[], float]) -> None:
         self._together = model if isinstance(model, TogetherModel) else None
         self._clock = clock
+        self._cost = BatchCost()
         self._lock = threading.Lock()
         self._waiting: list[Job] = []
         self._leader: Job | None = None
@@ -161,9 +163,10 @@ class Turns:
             for job in jobs:
                 job.error = ModelError("the thread that computed this was interrupted")
             raise
-        seconds_a_token = (self._clock() - started) / sum(len(feed.token_ids) for feed in feeds)
-        for job, feed, found in zip(jobs, feeds, logits, strict=True):
-            job.share_s += seconds_a_token * len(feed.token_ids)
+        seconds = self._clock() - started
+        shares = self._cost.shares(seconds, [len(feed.token_ids) for feed in feeds])
+        for job, share_s, found in zip(jobs, shares, logits, strict=True):
+            job.share_s += share_s
             job.left = job.left[n_tokens:]
             if not job.left:
                 job.logits = found

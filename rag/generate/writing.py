@@ -15,6 +15,7 @@ from rag.generate.extracted import extracted
 from rag.generate.language_model import LanguageModel
 from rag.generate.loop import Generation, decode_report, generate
 from rag.generate.mode import choose_mode
+from rag.generate.monitors.vocabulary import SpelledTokenizer
 from rag.generate.prefill import Watch
 from rag.generate.shown import Shown
 from rag.generate.steering import open_steering
@@ -43,7 +44,10 @@ def write(
 
     Raises what `rag.generate.loop.generate` and `rag.generate.steering.open_steering` raise.
     """
-    decode = msgspec.structs.replace(decode, mode=choose_mode(decode))
+    mode = choose_mode(decode, shown)
+    if decode.mode == "auto" and not isinstance(model.tokenizer, SpelledTokenizer):
+        mode = "free"
+    decode = msgspec.structs.replace(decode, mode=mode)
     if decode.mode == "extract":
         watch = Watch(cancel, deadline, clock)
         generation = extracted(model, prompt_ids, decode, shown, watch, drafting.memory.prefixes)

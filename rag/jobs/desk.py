@@ -10,7 +10,8 @@ import uuid
 
 import msgspec
 
-from indexes.errors import Conflict
+from indexes.errors import Conflict, StorageFull
+from indexes.files import is_full
 from indexes.library import index_folder, read_aliases
 from rag.config import Settings
 from rag.jobs import shelf
@@ -31,7 +32,7 @@ class Desk:
     def submit(self, index: str, build: BuildOrder, key: str = "") -> Job:
         """Order a build; with the key of an earlier one, that one.
 
-        Raises `UsageError` for what no build could do, `Conflict` for an alias, and
+        Raises `UsageError` for what no build could do, `Conflict` for an alias, `StorageFull`, and
         `InvalidInput` when the key was used for another build.
         """
         check_order(build)
@@ -43,7 +44,12 @@ class Desk:
             raise Conflict(f"{index!r} is an alias: build under another name and point it there")
         digest = hashlib.sha256(msgspec.json.encode([index, build])).hexdigest()
         job_id = _id_of(index, key) if key else uuid.uuid4().hex
-        shelf.place(root, job_id, index, build, digest)
+        try:
+            shelf.place(root, job_id, index, build, digest)
+        except OSError as error:
+            if is_full(error, root):
+                raise StorageFull("no room is left for the job's documents") from error
+            raise
         self.tend()
         return shelf.read_job(root, job_id)
 

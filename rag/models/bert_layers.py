@@ -14,6 +14,7 @@ layers with GELU and absolute positions, as in BERT (Devlin et al. 2019); nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,19 @@ class BertLayer(nn.Module):  # type: ignore[misc]
         self.outer = nn.Linear(shape.intermediate_size, width)
         self.outer_norm = nn.LayerNorm(width, eps=shape.layer_norm_eps)
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """States `[B, L, d]` → the same shape; `mask` bool `[B, 1, 1, L]`, True where read."""
-        query, key, value = (
-            self._heads(part(states)) for part in (self.query, self.key, self.value)
-        )
+    def forward(
+        self,
+        states: torch.Tensor,
+        mask: torch.Tensor | None,
+        context: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """States `[B, L, d]` → the same shape, each reading `context` `[B, M, d]`, or all states.
+
+        `mask` is bool `[B, 1, 1 or L, M]`, True where there is something to read.
+        """
+        read = states if context is None else context
+        query = self._heads(self.query(states))
+        key, value = self._heads(self.key(read)), self._heads(self.value(read))
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         mixed = mixed.transpose(1, 2).reshape(states.shape)
         states = self.attended_norm(states + self.attended(mixed))
@@ -195,6 +204,12 @@ def load_encoder(folder: Path, device: str = "cpu") -> BertEncoder:
     return encoder
 
 
+@lru_cache(maxsize=4)
+def shared_encoder(folder: Path, device: str) -> BertEncoder:
+    """An encoder that nobody changes, loaded once for all that build on it."""
+    return load_encoder(folder, device)
+
+
 def bert_shape(folder: Path) -> BertShape:
     """The encoder's size. Raises `Unsupported` when it is no BERT with GELU, absolute positions."""
     config = read_object(folder / "config.json") or {}
@@ -244,3 +259,11 @@ def padded(
         return ids.to(device), None
     mask = torch.arange(longest)[None, :] < lengths[:, None]
     return ids.to(device), mask.to(device)
+
+
+def mean_state(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean of states `[B, L, d]` over what is no padding: `[B, d]`."""
+    if mask is None:
+        return states.mean(1)
+    kept = mask[:, :, None].to(states.dtype)
+    return (states * kept).sum(1) / kept.sum(1)

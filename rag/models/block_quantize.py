@@ -75,6 +75,11 @@ def n_blocks(n_in: int) -> int:
     return -(-n_in // BLOCK_SIZE)
 
 
+def block_bytes(n_in: int) -> int:
+    """Bytes that a row of `n_in` weights takes as a `SymmetricMatrix`: codes and scales."""
+    return n_blocks(n_in) * (BLOCK_SIZE + 4)
+
+
 def _blocks(weights: Floats) -> Floats:
     """`[n_out, n_blocks, 32]`; a last block cut short repeats its last weight."""
     n_out, n_in = weights.shape

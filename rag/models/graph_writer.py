@@ -87,6 +87,9 @@ class GraphWriter:
 
         while inputs and not inputs[-1]:
             inputs = inputs[:-1]
+        for key, value in attributes.items():
+            if isinstance(value, np.ndarray):
+                attributes[key] = onnx.numpy_helper.from_array(value)
         self._nodes.append(
             onnx.helper.make_node(
                 operator, inputs, [output, *more], name=output, domain=domain, **attributes

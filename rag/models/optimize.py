@@ -17,15 +17,17 @@ import msgspec
 
 from indexes.errors import ModelError, UsageError
 from indexes.files import sha256_of, sync_file, sync_folder
+from rag.models.calibrate import largest_activations
 from rag.models.decoder_graph import Floats, Precision, Tensors, write_decoder_graph
 from rag.models.decoder_shape import DecoderShape, read_decoder_shape
 from rag.models.files import fingerprint, locked, megabytes, replaced_folder
 from rag.models.graph_writer import GRAPH, WEIGHTS
 from rag.models.resolver import ResolvedModel
 from rag.models.safety import check_folder
+from rag.models.smoothing import smoothed
 from rag.progress import Progress, Silent
 
-RECIPE = 2
+RECIPE = 3
 """Raised when a graph written by older code must not be used any more."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -119,7 +121,11 @@ def optimize(
         _check_space(weights, cache, model.name)
         progress.note(f"{model.name}: building its {precision} graph, once")
         with replaced_folder(target) as folder, ExitStack() as stack:
-            write_decoder_graph(folder, shape, _reader(weights, stack), precision)
+            tensors = _reader(weights, stack)
+            if precision == "int8":
+                largest = largest_activations(model.folder, shape, tensors, target.parent)
+                tensors = smoothed(tensors, shape, largest)
+            write_decoder_graph(folder, shape, tensors, precision)
             _write_receipt(folder, model, precision, shape)
     size = sum(path.stat().st_size for path in target.iterdir())
     progress.note(f"{model.name}: {precision} graph in place, {megabytes(size)}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from typing import Any, Literal
+
+Precision = Literal["float32", "bfloat16"]
 
 _LOADING = threading.Lock()
 """One load at a time changes these settings, and puts them back."""
@@ -18,6 +20,18 @@ def use_threads(n_threads: int) -> None:
 
     if n_threads:
         torch.set_num_threads(n_threads)
+
+
+def computing_in(precision: Precision, device: Any) -> AbstractContextManager[Any]:
+    """A context in which products are computed in this precision; weights stay as they are."""
+    import torch
+
+    if precision == "float32":
+        return nullcontext()
+    casting: AbstractContextManager[Any] = torch.autocast(
+        torch.device(device).type, dtype=torch.bfloat16
+    )
+    return casting
 
 
 @contextmanager
@@ -51,5 +65,4 @@ def fast_casting(device: Any) -> AbstractContextManager[Any]:
         able = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     else:
         able = kind == "cuda" and torch.cuda.is_bf16_supported()
-    casting: AbstractContextManager[Any] = torch.autocast(kind, dtype=torch.bfloat16, enabled=able)
-    return casting
+    return computing_in("bfloat16" if able else "float32", device)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from indexes.errors import ModelError, UsageError
+from indexes.errors import ModelError, Unsupported, UsageError
 from indexes.manifest import RetrieverEntry
 from indexes.representation import Floats, PassageVectors, QueryVector
 from rag.models.resolver import ResolvedModel
-from rag.models.torch_runtime import quiet_transformers
+from rag.models.safety import read_object
+from rag.models.torch_runtime import Precision, computing_in, quiet_transformers
 from rag.retrievers.batching import token_batches
+from rag.retrievers.model_tokens import ModelTokenizer
+from rag.retrievers.one_pass import SharedLayers
 from rag.retrievers.retriever import EncodedQuery, RetrieverSpec
+
+if TYPE_CHECKING:
+    import torch
+
+MEAN_MODULES = ("Transformer", "Pooling", "Normalize")
+"""The sentence-transformers modules of an encoder whose embedding is the mean of all states."""
 
 
 class DenseParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -28,13 +39,20 @@ class DenseRetriever:
     """Owns a loaded encoder. Encoding is safe for threads: nothing is changed by it."""
 
     def __init__(
-        self, entry: RetrieverEntry, model: ResolvedModel, *, device: str, batch_tokens: int
+        self,
+        entry: RetrieverEntry,
+        model: ResolvedModel,
+        *,
+        device: str,
+        batch_tokens: int,
+        precision: Precision = "float32",
     ) -> None:
         import torch
         from sentence_transformers import SentenceTransformer
         from tokenizers import Tokenizer
 
         self.entry = entry
+        self._folder, self._device, self._precision = model.folder, device, precision
         self._batch_tokens = batch_tokens
         self._torch = torch
         try:
@@ -75,6 +93,53 @@ class DenseRetriever:
             for vector, cut in zip(vectors, truncated, strict=True)
         ]
 
+    def shared_layers(self) -> SharedLayers | None:
+        """All layers, where the model is a plain BERT whose states are averaged."""
+        return self._shared
+
+    @cached_property
+    def _shared(self) -> SharedLayers | None:
+        from rag.models.bert_layers import shared_encoder
+
+        if not _averages(self._folder):
+            return None
+        try:
+            encoder = shared_encoder(self._folder, self._device)
+        except Unsupported:
+            return None
+        return SharedLayers(
+            encoder=encoder,
+            tokenizer=ModelTokenizer(self._folder, self.max_tokens),
+            sha256=self.entry.sha256,
+            max_tokens=self.max_tokens,
+            passage_prompt=self._passage_prompt,
+            n_layers=encoder.shape.num_hidden_layers,
+            batch_tokens=self._batch_tokens,
+            precision=self._precision,
+        )
+
+    def begin(self, n_passages: int) -> Floats:
+        """Room for unit vectors `[n, d]`."""
+        return np.zeros((n_passages, self._model.get_embedding_dimension()), np.float32)
+
+    def take(
+        self,
+        found: Floats,
+        places: Sequence[int],
+        states: torch.Tensor,
+        mask: torch.Tensor | None,
+        rows: Sequence[Sequence[int]],  # noqa: ARG002
+    ) -> None:
+        """The mean of the last layer's states, of unit length."""
+        from rag.models.bert_layers import mean_state
+
+        unit = self._torch.nn.functional.normalize(mean_state(states, mask).float(), dim=1)
+        found[list(places)] = unit.cpu().numpy()
+
+    def finish(self, found: Floats) -> PassageVectors:
+        """Unit vectors float32 `[n, d]`."""
+        return PassageVectors(dense=found)
+
     def _encode(
         self, texts: Sequence[str], on_done: Callable[[int], None]
     ) -> tuple[Floats, list[bool]]:
@@ -107,7 +172,7 @@ class DenseRetriever:
             "token_type_ids": torch.zeros_like(ids),
         }
         features = {key: value.to(self._model.device) for key, value in features.items()}
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_in(self._precision, self._device):
             vectors = self._model(features)["sentence_embedding"]
             unit = torch.nn.functional.normalize(vectors.float(), dim=1)
         found: Floats = unit.cpu().numpy()
@@ -129,3 +194,17 @@ def dense_entry(spec: RetrieverSpec, model: ResolvedModel, kind: str = "dense") 
         sha256=model.sha256,
         params=msgspec.to_builtins(params),
     )
+
+
+def _averages(folder: Path) -> bool:
+    """Whether the folder's modules are an encoder, the mean over its states, a normalisation."""
+    listing = folder / "modules.json"
+    if not listing.is_file():
+        return False
+    steps = msgspec.json.decode(listing.read_bytes(), type=list[dict[str, Any]])
+    kinds = tuple(str(step.get("type", "")).rpartition(".")[2] for step in steps)
+    if kinds != MEAN_MODULES:
+        return False
+    pooling = read_object(folder / str(steps[1].get("path", "")) / "config.json") or {}
+    modes = {name for name, on in pooling.items() if name.startswith("pooling_mode_") and on}
+    return modes == {"pooling_mode_mean_tokens"}

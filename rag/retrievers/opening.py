@@ -12,7 +12,9 @@ from rag.models.torch_runtime import use_threads
 from rag.progress import Progress
 from rag.retrievers.bm25 import Bm25Retriever, bm25_entry
 from rag.retrievers.dense import DenseRetriever, dense_entry
-from rag.retrievers.retriever import Retriever, RetrieverSpec
+from rag.retrievers.duplex_layout import is_duplex
+from rag.retrievers.dupmae import DupmaeRetriever, dupmae_entry
+from rag.retrievers.retriever import MODEL_KINDS, Retriever, RetrieverSpec
 from rag.retrievers.splade import SpladeRetriever, splade_entry
 from rag.retrievers.splade_layout import is_splade
 
@@ -21,9 +23,11 @@ def entry_of(spec: RetrieverSpec, settings: Settings, progress: Progress) -> Ret
     """What the manifest will say of a retriever: its model is pulled if need be, not loaded."""
     if spec.kind == "bm25":
         return bm25_entry(spec)
-    if spec.kind not in ("auto", "dense", "splade", "gear"):
+    if spec.kind not in MODEL_KINDS:
         raise UsageError(f"unknown kind of retriever {spec.kind!r}")
     model = resolve(spec.model, settings.cache, download=True, progress=progress)
+    if spec.kind == "dupmae" or (spec.kind == "auto" and is_duplex(model.folder)):
+        return dupmae_entry(spec, model, settings.cache, progress)
     if spec.kind == "gear" or (spec.kind == "auto" and is_gear(model.folder)):
         return dense_entry(spec, model, "gear")
     if spec.kind == "splade" or (spec.kind == "auto" and is_splade(model.folder)):
@@ -50,7 +54,11 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
     _check_digest(entry.model, entry.sha256, model.sha256)
     if entry.kind == "dense":
         return DenseRetriever(
-            entry, model, device=settings.device, batch_tokens=settings.encode_batch_tokens
+            entry,
+            model,
+            device=settings.device,
+            batch_tokens=settings.encode_batch_tokens,
+            precision=settings.encode_precision,
         )
     if entry.kind == "gear":
         # torch is loaded only where a model needs it.
@@ -62,6 +70,16 @@ def open_retriever(entry: RetrieverEntry, analyzer: Analyzer, settings: Settings
             cache=settings.cache,
             device=settings.device,
             batch_tokens=settings.encode_batch_tokens,
+            precision=settings.encode_precision,
+        )
+    if entry.kind == "dupmae":
+        return DupmaeRetriever(
+            entry,
+            model,
+            cache=settings.cache,
+            device=settings.device,
+            batch_tokens=settings.encode_batch_tokens,
+            precision=settings.encode_precision,
         )
     queries = _query_model(entry.params, settings)
     spec = RetrieverSpec(entry.name, entry.kind, entry.model, entry.params)

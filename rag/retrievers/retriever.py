@@ -69,7 +69,7 @@ class Explaining(Protocol):
 class RetrieverSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A retriever asked for: its name in the index, the kind, the model, and settings.
 
-    The kind `auto` is what the model's folder says: `splade` or `dense`.
+    The kind `auto` is what the model's folder says: `splade`, `dupmae` or `dense`.
     """
 
     name: str
@@ -82,18 +82,20 @@ KNOWN: dict[str, RetrieverSpec] = {
     "bm25": RetrieverSpec("bm25", "bm25"),
     "minilm": RetrieverSpec("minilm", "dense", "all-minilm-l6-v2"),
     "splade": RetrieverSpec("splade", "splade", "splade-tiny"),
+    "dupmae": RetrieverSpec("dupmae", "dupmae", "dupmae-minilm"),
     "gear": RetrieverSpec("gear", "gear", "gear"),
 }
 """Retrievers that go by a name of their own; any other name needs `=MODEL`."""
 
-MODEL_KINDS = ("auto", "dense", "splade", "gear")
+MODEL_KINDS = ("auto", "dense", "splade", "dupmae", "gear")
 """What `:kind=` may say of a model of one's own."""
 
 
 def parse_spec(text: str) -> RetrieverSpec:
     """Read `NAME[=MODEL][:KEY=VALUE...]`, such as `bm25:k1=1.2` or `bge=BAAI/bge-small-en-v1.5`.
 
-    What a model of one's own is used as, its folder says, or `:kind=splade` and `:kind=dense`.
+    What a model of one's own is used as, its folder says, or `:kind=splade`, `:kind=dense`
+    and `:kind=dupmae`.
     Raises `UsageError` with what is wrong.
     """
     head, *settings = text.strip().split(":")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
 from rag.config import Settings
 from rag.progress import Progress
-from rag.train.candidates import Candidates, mine
+from rag.train.candidates import Candidates, MiningConfig, mine
 from rag.train.dev import DevSet, held_out_set
 from rag.train.false_negatives import FalseNegatives
 from rag.train.order import MixedOrder
-from rag.train.pairs import Pairs, avoided, held_out, read_pairs
-from rag.train.splade_recipe import SpladeRecipe
+from rag.train.pairs import Pairs, PairSource, avoided, held_out, read_pairs
+from rag.train.recipe import LoopConfig
+from rag.train.splade_recipe import HeldOutConfig
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -39,8 +41,50 @@ class TrainingSet(msgspec.Struct, frozen=True):
     false_negatives: FalseNegatives
 
 
+class DataRecipe(Protocol):
+    """What a recipe says of its data; the loop's seed is the one of what is drawn in mining."""
+
+    @property
+    def data(self) -> Sequence[PairSource]:
+        """The sets."""
+
+    @property
+    def mining(self) -> MiningConfig:
+        """How negatives are found."""
+
+    @property
+    def held_out(self) -> HeldOutConfig:
+        """What is kept for measuring."""
+
+    @property
+    def avoid(self) -> Sequence[str]:
+        """Judgements whose questions are left out."""
+
+    @property
+    def loop(self) -> LoopConfig:
+        """Seed and batch size."""
+
+
+class _Loss(Protocol):
+    @property
+    def n_negatives(self) -> int:
+        """Negatives of each question."""
+
+
+class BatchRecipe(Protocol):
+    """What a recipe, or a stage of one, says of its batches."""
+
+    @property
+    def loop(self) -> LoopConfig:
+        """Seed and batch size."""
+
+    @property
+    def loss(self) -> _Loss:
+        """What it needs of each question."""
+
+
 def read_sets(
-    recipe: SpladeRecipe, data: Path, settings: Settings, progress: Progress
+    recipe: DataRecipe, data: Path, settings: Settings, progress: Progress
 ) -> tuple[list[TrainingSet], list[DevSet]]:
     """Read and mine all sets; hold out, and leave out what is measured on later."""
     sets: list[TrainingSet] = []
@@ -64,7 +108,7 @@ def read_sets(
 class Examples:
     """The examples of each step: a pure function of the seed and the step."""
 
-    def __init__(self, sets: Sequence[TrainingSet], recipe: SpladeRecipe) -> None:
+    def __init__(self, sets: Sequence[TrainingSet], recipe: BatchRecipe) -> None:
         self._sets = sets
         self._seed, self._n_negatives = recipe.loop.seed, recipe.loss.n_negatives
         sizes = [len(one.numbers) for one in sets]

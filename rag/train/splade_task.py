@@ -71,7 +71,7 @@ class SpladeTask:
         queries = self.encode(questions)
         passages = self.encode([passage_input(one.title, one.text) for one in documents])
         with torch.autocast(queries.device.type, enabled=False):
-            masked = torch.tensor(_masked(chosen, examples), device=queries.device)
+            masked = torch.tensor(masked_answers(chosen, examples), device=queries.device)
             teacher = torch.tensor([one.teacher for one in examples], device=queries.device)
             return self._loss(queries, passages, teacher, masked, step)
 
@@ -135,7 +135,7 @@ class SpladeTask:
         return found | ranking | sparsity
 
 
-def _masked(chosen: TrainingSet, examples: Sequence[Example]) -> list[list[bool]]:
+def masked_answers(chosen: TrainingSet, examples: Sequence[Example]) -> list[list[bool]]:
     """`[B, B · (1 + n)]`: the batch's documents that answer a question and are not its target."""
     rows = [row for one in examples for row in one.rows]
     n_each = len(examples[0].rows)

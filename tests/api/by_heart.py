@@ -33,6 +33,7 @@ class ByHeart:
     eos_ids = frozenset({EOS})
 
     def __init__(self, sentence, step_s=0.0):
+        self.sentence = sentence
         self.script = [*self.tokenizer.encode(sentence), EOS]
         self.step_s = step_s
         self.steps = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
 import threading
 import time
@@ -12,18 +13,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from litestar.testing import TestClient
 
 from api.app import create_app
 from api.gate import Gate
 from api.limits import Limits
-from api.server import bind, config
+from api.server import GRACE_S, GracefulServer, bind
 from indexes.analyzer import AnalyzerConfig
 from indexes.document import Document, check_document
 from indexes.errors import Cancelled, DocumentNotFound, IndexNotFound
 from indexes.passages import PassageConfig
 from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
+from rag.bounded_cache import CacheState
 from rag.build import BuildRequest, build_index
 from rag.compress.compression import CompressRequest, CompressResponse
 from rag.compress.compressor import Compressor
@@ -187,6 +188,9 @@ class FewDocuments:
     def index_names(self) -> list[str]:
         return ["few"]
 
+    def quarantined(self) -> list[str]:
+        return []
+
     def aliases(self) -> dict[str, str]:
         return {}
 
@@ -200,6 +204,12 @@ class FewDocuments:
 
     def info(self) -> Information:
         return Information("evident-rag", "0", "first-hit", [], [], self.index_names())
+
+    def watch_batches(self, sizes: Callable[[int], None]) -> None:
+        sizes(1)
+
+    def cache_states(self) -> dict[str, CacheState]:
+        return {"results": CacheState(hits=1, misses=2, n_entries=1, n_bytes=10)}
 
     def ready(self) -> bool:
         return self.loaded.is_set()
@@ -232,10 +242,11 @@ class Live:
         limits: Limits,
         gate: Gate | None = None,
         desk: Desk | None = None,
+        grace_s: int = GRACE_S,
     ) -> None:
         self.listener = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.server = uvicorn.Server(config(service, limits, gate, desk))
+        self.server = GracefulServer(create_app(service, limits, gate, desk), grace_s)
         self.thread = threading.Thread(
             target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True
         )
@@ -273,6 +284,21 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict:
     return problem
 
 
+@pytest.fixture(scope="session", autouse=True)
+def only_loopback() -> Iterator[None]:
+    """Whatever the service does, it opens no connection to another machine."""
+    connect = socket.socket.connect
+
+    def checked(self: socket.socket, address: object) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6}:
+            assert address[0] in {"127.0.0.1", "::1", "localhost"}, f"a way out: {address}"
+        connect(self, address)
+
+    socket.socket.connect = checked
+    yield
+    socket.socket.connect = connect
+
+
 @pytest.fixture(scope="session")
 def few_documents() -> type[FewDocuments]:
     return FewDocuments
@@ -300,7 +326,7 @@ def service() -> FewDocuments:
 
 @pytest.fixture(scope="session")
 def limits() -> Limits:
-    return Limits(max_body_bytes=300_000, max_concurrency=2)
+    return Limits(max_body_bytes=300_000, max_concurrency=2, max_searches=2)
 
 
 @pytest.fixture

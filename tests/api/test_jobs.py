@@ -175,7 +175,7 @@ def test_the_same_key_orders_once(server, is_problem):
     [
         ({"retrievers": ["bm25"]}, "neither documents nor inputs"),
         (BUILD | {"retrievers": ["bm25", "bm25"]}, "each once"),
-        (BUILD | {"retrievers": ["gear"]}, "bm25"),
+        (BUILD | {"retrievers": ["nobody"]}, "bm25"),
         (BUILD | {"inputs": ["absent.jsonl"]}, "absent.jsonl"),
         (BUILD | {"inputs": ["link"]}, "link"),
         (BUILD | {"inputs": ["../inputs"]}, "regex"),

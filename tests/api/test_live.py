@@ -160,3 +160,22 @@ def announced(lines):
         if found := re.search(r"serving on (http://127\.0\.0\.1:\d+)$", line):
             return found[1]
     raise AssertionError(said)
+
+
+def test_a_stop_ends_what_does_not_finish_with_a_clean_error(few_documents, limits, live_server):
+    service = few_documents(word_s=HOUR_S)
+    streamed, plain = [], []
+    with live_server(service, limits, grace_s=4) as live, ThreadPoolExecutor(2) as pool:
+        url = f"{live.url}/v1/answer"
+        asked = ASKED | {"stream": True}
+        stream = pool.submit(lambda: streamed.append(httpx.post(url, json=asked, timeout=60)))
+        whole = pool.submit(lambda: plain.append(httpx.post(url, json=ASKED, timeout=60)))
+        while f'{{lane="answer"}} {2.0}' not in httpx.get(f"{live.url}/metrics").text:
+            pass
+        live.server.should_exit = True
+        stream.result(30)
+        whole.result(30)
+    assert "event: error" in streamed[0].text
+    assert '"type":"urn:evident:problem:cancelled"' in streamed[0].text
+    assert plain[0].status_code == 503
+    assert plain[0].json()["type"] == "urn:evident:problem:cancelled"

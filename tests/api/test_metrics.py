@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 
+SEARCHES = (("lane", "search"),)
 ASKED = {"index": "few", "query": "penicillin"}
 
 
@@ -43,8 +44,14 @@ def test_responses_stages_and_tokens_are_counted(service, limits):
     assert responses("/v1/search", "404") == 1
     assert responses("/v1/answer", "200") == 1
     assert found["evident_stage_seconds_count", (("stage", "total"),)] == 4
+    assert found["evident_request_seconds_count", (("path", "/v1/search"),)] == 4
+    assert found["evident_encode_batch_count", ()] == 1
+    lookups = {outcome: (("cache", "results"), ("outcome", outcome)) for outcome in ("hit", "miss")}
+    assert found["evident_cache_lookups_total", lookups["hit"]] == 1
+    assert found["evident_cache_lookups_total", lookups["miss"]] == 2
+    assert found["evident_cache_bytes", (("cache", "results"),)] == 10
     assert found["evident_tokens_total", (("kind", "prompt"),)] == 0
-    assert found["evident_running", ()] == 0
+    assert found["evident_running", SEARCHES] == 0
     assert "secret" not in text.lower()
 
 
@@ -74,7 +81,7 @@ def held(few_documents):
 def test_a_full_queue_is_refused_and_the_rest_is_served(
     held, limits, live_server, until, is_problem
 ):
-    small = msgspec.structs.replace(limits, max_concurrency=1, max_queue=2)
+    small = msgspec.structs.replace(limits, max_searches=1, max_queue=2)
     with (
         live_server(held, small) as live,
         ThreadPoolExecutor(3) as pool,
@@ -84,12 +91,12 @@ def test_a_full_queue_is_refused_and_the_rest_is_served(
             pool.submit(httpx.post, f"{live.url}/v1/search", json=ASKED, timeout=30)
             for _ in range(3)
         ]
-        until(lambda: samples(client)["evident_queued", ()] == 2)
-        assert samples(client)["evident_running", ()] == 1
+        until(lambda: samples(client)["evident_queued", SEARCHES] == 2)
+        assert samples(client)["evident_running", SEARCHES] == 1
         response = client.post("/v1/search", json=ASKED)
         is_problem(response, 429, "overloaded")
         assert response.headers["retry-after"] == "1"
         held.go.set()
         assert [one.result().status_code for one in waiting] == [200] * 3
         assert client.post("/v1/search", json=ASKED).status_code == 200
-        assert samples(client)["evident_refused_total", ()] == 1
+        assert samples(client)["evident_refused_total", SEARCHES] == 1

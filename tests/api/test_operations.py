@@ -1,5 +1,7 @@
 """Health, information, indexes and request identifiers."""
 
+import socket
+
 import pytest
 from litestar.testing import TestClient
 
@@ -81,3 +83,8 @@ def test_any_other_request_id_is_replaced(client, offered):
 def test_requests_get_different_ids_also_on_errors(client):
     paths = ["/livez", "/livez", "/nope", "/v1/search"]
     assert len({client.get(path).headers["x-request-id"] for path in paths}) == len(paths)
+
+
+def test_a_way_out_is_noticed():
+    with socket.socket() as one, pytest.raises(AssertionError, match="a way out"):
+        one.connect(("192.0.2.1", 80))

@@ -3,6 +3,7 @@
 Only the weights are made up (see `by_heart`).
 """
 
+import json
 import socket
 import time
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 import schemathesis
 import schemathesis.specs.openapi.schemas  # not beside a server thread: 3.11 may fail
-from by_heart import ByHeart
+from by_heart import ByHeart, Recital
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
@@ -72,6 +73,87 @@ def test_decoding_stops_within_a_step_of_the_client_leaving(answering, until):
         time.sleep(0.5)
     assert settled - left_at <= 4  # the hang-up takes a moment to be seen on a busy machine
     assert model.steps == settled
+
+
+def open_stream(live, **more):
+    """A raw connection on which a streamed answer begins to come; its reader takes little."""
+    host, _, port = live.url.removeprefix("http://").partition(":")
+    request = httpx.Client().build_request(
+        "POST", f"{live.url}/v1/answer", json=ASKED | {"stream": True} | more
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    connection.settimeout(30)
+    connection.connect((host, int(port)))
+    connection.sendall(f"POST /v1/answer HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+    return connection
+
+
+def test_a_reader_that_leaves_a_stream_stops_the_decoding_within_a_step(answering, until):
+    model = ByHeart("so it goes " * 200, step_s=0.05)
+    with answering(model) as live:
+        with open_stream(live, decode={"max_tokens": 1000}) as connection:
+            received = b""
+            while received.count(b"event: token") < 5:
+                received += connection.recv(256)
+        left_at = model.steps
+        until(lambda: 'evident_running{lane="answer"} 0.0' in metrics(live), timeout_s=5)
+        settled = model.steps
+        time.sleep(0.5)
+        assert model.steps == settled
+    assert settled - left_at <= 4  # the hang-up takes a moment to be seen on a busy machine
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody_and_misses_nothing(answering, until):
+    model = ByHeart("so it goes " * 80)
+    with answering(model) as live, open_stream(live, decode={"max_tokens": 900}) as connection:
+        until(lambda: model.steps > 10, timeout_s=60)
+        # The answer is written to its end though nobody reads it, and the thread is free.
+        until(lambda: 'evident_running{lane="answer"} 0.0' in metrics(live), timeout_s=60)
+        other = httpx.post(f"{live.url}/v1/answer", json=ASKED, timeout=60)
+        assert other.status_code == 200
+        received = b""
+        while b"event: done" not in received and b"event: error" not in received:
+            piece = connection.recv(4096)
+            assert piece, received[-300:]
+            received += piece
+    told = "".join(
+        json.loads(line.removeprefix(b"data: "))["text"]
+        for line in received.split(b"\n")
+        if line.startswith(b'data: {"text":')
+    )
+    assert told == model.sentence[: len(told)]
+    assert len(told) >= 800
+
+
+def test_a_model_that_fails_in_the_middle_is_one_error_and_the_next_answer_is_whole(answering):
+    class Fragile(ByHeart):
+        fails = True
+
+        def open_context(self):
+            return Breaks(self)
+
+    class Breaks(Recital):
+        def forward(self, token_ids, *, last_only=False):
+            if self.model.fails and self.model.steps >= 6:
+                raise RuntimeError("the weights at /secret are gone")
+            return super().forward(token_ids, last_only=last_only)
+
+    model = Fragile(SENTENCE)
+    with answering(model) as live:
+        text = httpx.post(f"{live.url}/v1/answer", json=ASKED | {"stream": True}, timeout=60).text
+        model.fails = False
+        after = httpx.post(f"{live.url}/v1/answer", json=ASKED, timeout=60).json()
+    assert text.count("event: token") >= 1
+    assert (text.count("event: error"), text.count("event: done")) == (1, 0)
+    assert text.rstrip().split("\n\n")[-1].split("\n")[1] == "event: error"
+    assert "/secret" not in text
+    assert after["answer"] == SENTENCE
+
+
+def metrics(live):
+    return httpx.get(f"{live.url}/metrics").text
 
 
 def test_a_deadline_ends_decoding(answering, is_problem):

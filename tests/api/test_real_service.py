@@ -91,7 +91,12 @@ def test_indexes_and_info(client):
     assert client.get("/v1/indexes").json()["indexes"] == ["tiny"]
     described = client.get("/v1/indexes/tiny").json()
     assert described["info"]["n_documents"] == 3
-    assert client.get("/v1/info").json()["service"]["name"] == "evident-rag"
+    able = client.get("/v1/info").json()["service"]
+    assert able["name"] == "evident-rag"
+    assert {"auto", "rapid"} <= set(able["decoding"])
+    assert {"citation", "quote", "numbers", "names"} <= set(able["monitors"])
+    assert "lossless" in able["verifiers"]
+    assert able["faithful"] == ["off", "cad", "adacad", "cfb"]
 
 
 def test_without_evidence_no_model_is_needed(client):

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from eval.conflict import RULES, ConflictAnswer, check_rules, conflict_rows, verdict
+from eval.conflict import ConflictAnswer, conflict_rows, verdict
 from eval.conflict_files import Conflict, read_conflicts
+from eval.rules import RULES, check_rules
 from indexes.errors import EvidentError, InvalidInput
 from rag.cli.main import main
 
@@ -154,6 +155,12 @@ def test_the_command_runs_every_rule(rgb, tmp_path, tiny_generator, monkeypatch,
     assert {row["n"] for row in made["rows"]} == {2}
     texts = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(texts) == 2 * len(RULES)
+    # What is there is not decoded again, and what belongs to other prompts is refused.
+    assert main([*command, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == made["rows"]
+    assert len(out.read_text().splitlines()) == len(texts)
+    assert main([*command, "--rules", "off,adacad", "--out", str(out)]) == 1
+    assert "other prompts or rules" in capsys.readouterr().err
     contexts = " ".join(text for row in RGB for text in row["positive_wrong"])
     assert all(one["text"] in contexts for one in texts if one["rule"] == "extract")
     assert main([*command, "--rules", "cad:0.5,adacad"]) == 0

@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.run import read_run, strictly_decreasing, write_run
@@ -39,6 +39,7 @@ def test_strictly_decreasing_equals_its_twin(scores):
     assert strictly_decreasing(scores) == one_step_at_a_time(scores)
 
 
+@settings(deadline=None)  # it writes a file each time
 @given(SCORES)
 def test_a_written_run_keeps_its_strict_order_in_both_float_widths(tmp_path_factory, scores):
     path = tmp_path_factory.mktemp("run") / "x.trec"

@@ -15,8 +15,10 @@ from indexes import sparse_search
 from indexes.document import Document
 from indexes.document_store import with_hash
 from indexes.forward import Forward, write_forward
+from indexes.full_scores import score_rows
 from indexes.kernels import best_documents, best_rows
-from indexes.layers import LAYERS, N_LAYERS, Layers, depths_within, write_layers
+from indexes.layer_search import depths_within, search_layers
+from indexes.layers import LAYERS, N_LAYERS, Layers, write_layers
 from indexes.manifest import RetrieverEntry, SegmentEntry
 from indexes.postings import Postings, write_postings
 from indexes.representation import PassageVectors, SparseRows, SparseVector, top_k
@@ -116,12 +118,16 @@ def test_exact_search_equals_the_product(seed, passages_of, n_query, limit, whol
         segment.close()
 
 
-def test_rows_beyond_one_block_are_scored(two_blocks):
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.2])
+def test_rows_beyond_one_block_are_scored(two_blocks, monkeypatch, share):
+    """Whatever share of the postings the first pass reads."""
+    monkeypatch.setitem(sparse_search.PASSES, "pruned", sparse_search.FirstPass(2, 24, share=share))
     matrix, segment = two_blocks
-    query = query_of(4, 50, 12)
-    expected = product(matrix, query)
-    found = search_postings(segment, "s", [query], 100, None, "exact")[0]
-    np.testing.assert_allclose(found.scores, expected[top_k(expected, 100)], rtol=1e-5)
+    for seed in range(4, 10):
+        query = query_of(seed, 50, 12)
+        expected = product(matrix, query)
+        found = search_postings(segment, "s", [query], 100, None, "exact")[0]
+        np.testing.assert_allclose(found.scores, expected[top_k(expected, 100)], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("mode", "one_each"), [("two_step", True), ("u8", True), ("u8", False)])
@@ -150,6 +156,45 @@ def test_a_first_pass_reads_no_more_than_its_budget(tmp_path, monkeypatch):
     np.testing.assert_allclose(found.scores, expected[found.rows], rtol=1e-6)
     assert found.scores[-1] < expected[top_k(expected, 5)[-1]]
     segment.close()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 3), st.floats(0, 12), st.integers(1, 20))
+def test_no_other_document_reaches_the_bound(seed, per_document, budget, limit):
+    """Whatever a pass reads: where the last of the best is above the bound, they are the best."""
+    matrix = random_matrix(seed, 120 * per_document, 40, 9)
+    query = query_of(seed + 1, 40, 12)
+    expected = product(matrix, query)
+    with tempfile.TemporaryDirectory() as scratch:
+        segment = segment_of(Path(scratch), matrix, [per_document] * 120)
+        terms = sparse_search._known_terms(segment.postings["s"], query)
+        forward = segment.forward["s"]
+        n_found, rows, scores, bounds = search_layers(
+            np.array([len(terms.numbers)]),
+            terms.numbers,
+            terms.weights,
+            segment.layers["s"].arrays,
+            forward.arrays,
+            segment.ordinals if per_document > 1 else np.zeros(0, np.uint32),
+            segment.n_passages,
+            np.zeros(0, np.bool_),
+            limit,
+            limit + 3,
+            budget * segment.n_passages,
+            1.0,
+            True,
+            forward.slots(len(terms.numbers)),
+        )
+        segment.close()
+    found = rows[0, : n_found[0]]
+    np.testing.assert_allclose(scores[0, : n_found[0]], expected[found], rtol=1e-6)
+    best = np.fmax.reduceat(expected, segment.starts)
+    others = np.delete(best, segment.ordinals[found])
+    reached = np.nanmax(others, initial=-np.inf)
+    if len(found) and scores[0, n_found[0] - 1] > bounds[0]:
+        assert reached <= scores[0, n_found[0] - 1]
+    if n_found[0] < limit and bounds[0] == -np.inf:
+        assert np.isnan(others).all()
 
 
 def test_several_queries_at_once_are_as_one_by_one(two_blocks):
@@ -205,23 +250,29 @@ def test_a_segment_without_layers_is_searched_in_full(tmp_path):
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**31 - 1), st.integers(1, 12), st.integers(0, 400))
-def test_layers_are_taken_by_their_bounds_within_the_budget(seed, n_terms, budget):
+@given(
+    st.integers(0, 2**31 - 1),
+    st.integers(1, 12),
+    st.integers(0, 400),
+    st.sampled_from([0.3, 0.7, 1.0]),
+)
+def test_layers_are_taken_by_what_they_are_worth_within_the_budget(seed, n_terms, budget, share):
     random = np.random.default_rng(seed)
     counts = random.integers(0, 40, (20, N_LAYERS))
     scales = random.random(20).astype(np.float32)
     numbers = random.choice(20, n_terms, replace=False)
     weights = random.normal(size=n_terms)
-    depths = depths_within(numbers, weights, scales, counts, budget)
-    order = sorted(
-        ((place, layer) for place in range(n_terms) for layer in range(N_LAYERS)),
-        key=lambda unit: (
-            -abs(weights[unit[0]]) * float(scales[numbers[unit[0]]]) * LAYERS[unit[1]],
-            unit,
-        ),
-    )
+    depths = depths_within(numbers, weights, scales, counts, budget, share)
+    worth = {}
+    for place, (number, weight) in enumerate(zip(numbers, weights, strict=True)):
+        least = np.inf
+        for layer, (top, below) in enumerate(zip(LAYERS, [*LAYERS[1:], 0], strict=True)):
+            ended = abs(weight) * float(scales[number]) * (top - below)
+            least = min(least, ended / max(int(counts[number, layer]), 1))
+            worth[place, layer] = least
+    budget = min(budget, share * counts[numbers].sum())
     expected, spent = [0] * n_terms, 0
-    for place, layer in order:
+    for place, layer in sorted(worth, key=lambda unit: (-worth[unit], unit)):
         count = int(counts[numbers[place], layer])
         if spent and spent + count > budget:
             break
@@ -245,7 +296,10 @@ def test_impacts_by_passage_are_the_rows(seed, n_rows, n_terms, n_query):
         forward = Forward(folder, "s", postings.n_terms)
         numbers = postings.numbers(query.terms)
         known = numbers >= 0
-        scores = forward.scores(numbers[known], np.array(query.weights)[known], rows)
+        weights = np.array(query.weights)[known]
+        slots = forward.slots(len(weights))
+        scores = score_rows(numbers[known], weights, forward.arrays, rows, slots)
+        assert not slots.any()
     scores[(scores == 0) & np.signbit(scores)] = np.nan
     np.testing.assert_allclose(scores, product(matrix, query)[rows], rtol=1e-6)
 

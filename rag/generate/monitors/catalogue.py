@@ -31,6 +31,12 @@ def open_monitor(name: str, shown: Shown, vocabulary: Vocabulary) -> Constraint:
     return opener(shown, vocabulary)
 
 
+def monitor_names() -> list[str]:
+    """Every name that a request can ask for, those of one's own last."""
+    own = (entry.name for entry in entry_points(group=GROUP))
+    return [*_OPENERS, *sorted(name for name in own if name not in _OPENERS)]
+
+
 def _installed(name: str) -> Opener:
     for entry in entry_points(group=GROUP, name=name):
         opener: Opener = entry.load()

@@ -11,6 +11,7 @@ settled when the model would take it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from rag.generate.monitors.automaton import DEAD, AutomatonBuilder, ByteAutomaton
@@ -128,6 +129,7 @@ class SuggestingMonitor:
         return self._monitor.triggers(text.decode(errors="replace"))
 
 
+@lru_cache(maxsize=512)
 def suggestion_automaton(suggestions: frozenset[str], word: bytes) -> ByteAutomaton:
     """Reads one suggestion from state 0, then an end of the word into state 1, which is free.
 
@@ -136,6 +138,8 @@ def suggestion_automaton(suggestions: frozenset[str], word: bytes) -> ByteAutoma
     built = AutomatonBuilder()
     start = built.state(accepting=False)
     free = built.state(loops=True)
+    ended = built.state()
+    built.edge(ended, (byte for byte in range(0x80) if byte not in word), free)
     spelled = sorted(one.encode() for one in suggestions if one)
     for one in spelled:
         if one[-1] < 0x80 and one[-1] not in word:
@@ -143,6 +147,5 @@ def suggestion_automaton(suggestions: frozenset[str], word: bytes) -> ByteAutoma
     ends = [built.word(start, one) for one in spelled if one[-1] >= 0x80 or one[-1] in word]
     for end in ends:
         built.accept(end)
-        others = [b for b in range(0x80) if b not in word and built.following(end, b) is None]
-        built.edge(end, others, free)
+        built.like(end, ended)
     return built.build()

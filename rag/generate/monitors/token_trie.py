@@ -33,6 +33,7 @@ class TokenTrie:
     def __init__(self, spelled: Sequence[bytes | None]) -> None:
         self.spelled = tuple(spelled)
         self.n_tokens = len(self.spelled)
+        self.control = np.array([i for i, text in enumerate(self.spelled) if not text], np.int64)
         self._levels = _levels(self.spelled)
         self._containing: dict[tuple[bytes, bool], Bools] = {}
 

@@ -34,9 +34,7 @@ class Vocabulary:
         self.n_tokens = n_tokens
         self.eos_ids = eos_ids
         # Control tokens stand for no text; logits beyond the vocabulary are padding.
-        self._control = [
-            id_ for id_ in range(min(n_tokens, trie.n_tokens)) if not trie.spelled[id_]
-        ]
+        self._control = trie.control[trie.control < n_tokens]
 
     def spelling(self, token_id: int) -> bytes:
         """The bytes of a token; none for a control token."""

@@ -13,6 +13,8 @@ from rag.compress.words import Span
 from rag.config import Settings
 from rag.progress import Progress
 from rag.train.candidates import Candidates, MiningConfig, mine
+from rag.train.llmlingua2.distilled import Distilled, read_distilled
+from rag.train.llmlingua2.example import Example
 from rag.train.llmlingua2.labels import (
     answer_places,
     answering_sentences,
@@ -23,14 +25,6 @@ from rag.train.llmlingua2.meetings import Meetings, read_meetings
 from rag.train.llmlingua2.recipe import ExampleConfig, LlmLingua2Recipe
 from rag.train.order import MixedOrder
 from rag.train.pairs import Pairs, avoided, held_out, read_pairs
-
-
-class Example(msgspec.Struct, frozen=True):
-    """A text, the question it is read for ("" for none), and the stretches worth preserving."""
-
-    question: str
-    text: str
-    preserve: list[Span]
 
 
 class HeldOut(msgspec.Struct, frozen=True):
@@ -45,8 +39,10 @@ class ExampleSet(Protocol):
     """One set of a recipe; `numbers` are the questions that may be trained on."""
 
     name: str
+    origin: str
     weight: float
     numbers: list[int]
+    n_texts: int
     sha256: str
 
     def examples(self, number: int, generator: np.random.Generator) -> list[Example]:
@@ -60,6 +56,7 @@ class QuestionSet:
         self, pairs: Pairs, found: Candidates, config: ExampleConfig, numbers: Sequence[int]
     ) -> None:
         self.name, self.weight = pairs.source.name, pairs.source.weight
+        self.origin, self.n_texts = pairs.source.folder, len(pairs.documents)
         self.sha256 = pairs.sha256
         self.pairs, self._found, self._config = pairs, found, config
         self._asked: dict[int, list[int]] = {}
@@ -115,6 +112,7 @@ class MeetingSet:
 
     def __init__(self, meetings: Meetings, config: ExampleConfig) -> None:
         self.name, self.weight = meetings.source.name, meetings.source.weight
+        self.origin, self.n_texts = meetings.source.file, len(meetings.stretches)
         self.sha256 = meetings.sha256
         self._meetings, self._config = meetings, config
         self.numbers = list(range(len(meetings.questions)))
@@ -131,6 +129,21 @@ class MeetingSet:
             Example(question.text, inside.text, told),
             *(Example(question.text, text, []) for text in others),
         ]
+
+
+class DistilledSet:
+    """A teacher's compressions, each text an example without a question."""
+
+    def __init__(self, distilled: Distilled) -> None:
+        self.name, self.weight = distilled.source.name, distilled.source.weight
+        self.origin, self.n_texts = distilled.source.file, len(distilled.examples)
+        self.sha256 = distilled.sha256
+        self._examples = distilled.examples
+        self.numbers = list(range(len(distilled.examples)))
+
+    def examples(self, number: int, generator: np.random.Generator) -> list[Example]:  # noqa: ARG002
+        """One example: its text has no other."""
+        return [self._examples[number]]
 
 
 class Examples(NamedTuple):
@@ -174,6 +187,10 @@ def read_examples(
         meetings = MeetingSet(read_meetings(data, meeting_source), config)
         progress.note(f"{meeting_source.name}: {len(meetings.numbers)} questions")
         sets.append(meetings)
+    for distilled_source in recipe.distilled:
+        distilled = read_distilled(data, distilled_source)
+        progress.note(f"{distilled.source.name}: {len(distilled.examples)} pairs kept")
+        sets.append(DistilledSet(distilled))
     return Examples(sets, held)
 
 

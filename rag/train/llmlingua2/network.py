@@ -98,7 +98,11 @@ class PreserveNetwork:
             return
         from safetensors.torch import save
 
-        tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters().items()}
+        # Half precision: what is saved is what is measured, and corrections are small beside W.
+        tensors = {
+            name: parameter.detach().cpu().half().contiguous()
+            for name, parameter in self.parameters().items()
+        }
         config = LowRankConfig(
             base=self._base_name,
             base_sha256=self._base.sha256,

@@ -20,6 +20,20 @@ class MeetingSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight: Annotated[float, Meta(gt=0)] = 1.0
 
 
+class DistilledSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `rag train distil` wrote: `file` is relative to the data folder.
+
+    The shares of pairs that are left out: those with the most words of the teacher's own, and of
+    the rest those with the most words left unmarked (5% and 10% in the paper).
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+    file: str
+    weight: Annotated[float, Meta(gt=0)] = 1.0
+    drop_variation: Share = 0.05
+    drop_gap: Share = 0.1
+
+
 class ExampleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How texts become examples.
 
@@ -45,23 +59,27 @@ class LlmLingua2Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A recipe: an encoder `model`, as it is resolved, gets a head that says what to preserve.
 
     With `low_rank` the encoder's layers are corrected and the result names its base; without, all
-    of it is trained. `data` has questions with answers, `meetings` relevant spans. `avoid` names
+    of it is trained. `data` has questions with answers, `meetings` relevant spans, `distilled` a
+    teacher's compressions, which come without a question. `avoid` names
     judgements (`FOLDER/qrels/SPLIT.tsv`) measured on later: their questions and paragraphs are
     not trained on.
     """
 
     model: str
-    data: tuple[PairSource, ...]
     loop: LoopConfig
+    data: tuple[PairSource, ...] = ()
     meetings: tuple[MeetingSource, ...] = ()
+    distilled: tuple[DistilledSource, ...] = ()
     examples: ExampleConfig = ExampleConfig()
     held_out: RetentionConfig = RetentionConfig()
     avoid: tuple[str, ...] = ()
     low_rank: LowRankConfig | None = None
 
     def __post_init__(self) -> None:
-        if not self.data:
-            raise ValueError("data: give at least one set")
-        names = [*(one.name for one in self.data), *(one.name for one in self.meetings)]
+        names = [one.name for one in self.data]
+        names += [one.name for one in self.meetings]
+        names += [one.name for one in self.distilled]
+        if not names:
+            raise ValueError("data, meetings, distilled: give at least one set")
         if len(set(names)) != len(names):
-            raise ValueError("data and meetings: two sets have one name")
+            raise ValueError("data, meetings, distilled: two sets have one name")

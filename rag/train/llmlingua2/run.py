@@ -119,9 +119,13 @@ def _facts(request: LlmLingua2Request, base: ResolvedModel, examples: Examples) 
         base_sha256=base.sha256,
         base_licence=base.licence,
         machine=request.machine,
-        data=[DataFacts(one.name, "", len(one.numbers), 0, one.sha256) for one in examples.sets],
+        data=[
+            DataFacts(one.name, one.origin, len(one.numbers), one.n_texts, one.sha256)
+            for one in examples.sets
+        ],
         dev=[f"{len(examples.held_out)} questions held out, each over three texts"],
         use='    rag compress --model FOLDER --query "..." < text',
+        tags=("prompt-compression",),
     )
 
 

@@ -22,7 +22,8 @@ from rag.compress.words import Span
 from rag.config import Settings
 from rag.models.resolver import resolve
 from rag.retrievers.batching import token_batches
-from rag.train.llmlingua2.examples import Example, Examples, HeldOut
+from rag.train.llmlingua2.example import Example
+from rag.train.llmlingua2.examples import Examples, HeldOut
 from rag.train.llmlingua2.network import IGNORED, PreserveNetwork
 from rag.train.llmlingua2.recipe import LlmLingua2Recipe
 

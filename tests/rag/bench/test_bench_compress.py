@@ -46,6 +46,7 @@ def run(folder: Path, *arguments: str, generator: str = "generator") -> int:
     bench.add_parser(parser.add_subparsers(), common_flags())
     args = parser.parse_args(["bench", "compress", *arguments])
     flags = {"cache": str(folder / "cache"), "generator": str(folder / generator)}
+    flags["compressor"] = "none"
     return int(args.run(args, load_settings({**flags, "n_threads": 1}, {})))
 
 

@@ -32,6 +32,7 @@ def compress(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rag.models.resolver.resolve", resolve)
     monkeypatch.setattr("rag.compress.opening.resolve", resolve)
     monkeypatch.setenv("RAG_GENERATOR", "words")
+    monkeypatch.setenv("RAG_COMPRESSOR", "none")
 
     def run(*flags, text=None):
         content = TEXT.encode() if text is None else text
@@ -63,7 +64,9 @@ def test_text_to_stdout_and_figures_to_stderr(compress):
     assert "1928" in out
     assert out.endswith("\n")
     assert "8 of 18 tokens kept, by sentences" in err
-    assert "no token classifier" in err
+    assert "warning" not in err
+    assert "no token classifier" in compress("--words", "--query", "Fleming")[2]
+    assert "no token classifier" in compress()[2]
     code, out, err = compress("--rate", "1", "--no-words")
     assert out == TEXT
     assert "warning" not in err

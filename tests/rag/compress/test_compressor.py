@@ -85,9 +85,10 @@ OPTIONS = st.builds(
     threshold=st.sampled_from(["global", "text"]),
     passages=st.booleans(),
     sentences=st.booleans(),
-    words=st.booleans(),
+    words=st.sampled_from([None, True, False]),
     force_tokens=st.lists(st.sampled_from([".", "\n", "a", "'"]), max_size=2),
     keep_digits=st.booleans(),
+    keep_citations=st.booleans(),
     keep_code=st.booleans(),
     drop_consecutive=st.booleans(),
     min_tokens=st.integers(0, 6),
@@ -144,19 +145,60 @@ def test_budgets_are_met_within_two_percent(rate, scorer, threshold):
 
 
 def test_without_a_classifier_whole_sentences_of_the_question_are_kept():
-    found = compress([MANY], Compression(rate=0.1), query="Which harbour in winter?")
+    options = Compression(rate=0.1, words=True)
+    found = compress([MANY], options, query="Which harbour in winter?")
     assert found.by == ["sentences"]
     assert found.warnings == [NO_CLASSIFIER]
     said = found.texts[0].text.text
     assert "harbour" in said
     assert "stone" not in said
     assert compress([MANY], Compression(words=False)).warnings == []
+    assert compress([MANY], Compression(), query="Which harbour?").warnings == []
+
+
+def test_the_classifier_runs_where_no_question_weighs_the_sentences():
+    def parts(query="", **options):
+        return compress([MANY], Compression(**options), query=query, scorer=Hashed()).by
+
+    assert parts() == parts(" ") == ["hashed"]
+    assert parts("harbour") == ["sentences"]
+    assert parts("harbour", sentences=False) == ["hashed"]
+    assert parts("harbour", words=True) == ["sentences", "hashed"]
+    assert parts(words=False) == ["sentences"]
+
+
+def test_words_of_one_sentence_stay_together_for_a_question():
+    options = Compression(rate=0.3, words=True)
+    found = compress([MANY], options, query="Which harbour in winter?", scorer=Hashed())
+    alone = compress([MANY], Compression(rate=0.3), scorer=Hashed())
+    assert len(found.texts[0].text.stretches) < 0.6 * len(alone.texts[0].text.stretches)
+    assert "harbour" in found.texts[0].text.text
+
+
+def test_a_sentence_scorer_is_asked_for_questions_only():
+    class Towers:
+        name = "towers"
+
+        def score(self, question, passages, places):
+            return [float("tower" in passages[hit].text[a:b]) for hit, a, b in places]
+
+    def shortened(query):
+        passages = [Passage(MANY)]
+        compressor = Compressor(Hashed(), Towers())
+        return compressor.compress(passages, query, Compression(rate=0.1), Letters())
+
+    found = shortened("Which one?")
+    assert found.by == ["sentences", "towers"]
+    assert "tower" in found.texts[0].text.text
+    assert "river" not in found.texts[0].text.text
+    assert shortened("").by == ["hashed"]
 
 
 def test_one_threshold_for_all_gives_the_better_text_more():
     texts = [MANY, "The tower of the harbour. It fell in winter. Stones of the tower lie there."]
     flat = compress(texts, Compression(rate=0.5), scorer=Hashed())
-    asked = compress(texts, Compression(rate=0.5), query="harbour tower", scorer=Hashed())
+    both = Compression(rate=0.5, words=True)
+    asked = compress(texts, both, query="harbour tower", scorer=Hashed())
     assert asked.texts[1].kept_tokens > flat.texts[1].kept_tokens
     ranked = compress(texts, Compression(rate=0.5), scorer=Hashed(), scores=[1.0, 0.1])
     assert ranked.texts[1].kept_tokens < flat.texts[1].kept_tokens

@@ -35,6 +35,13 @@ def test_digits_code_and_places():
     assert chosen(text, Compression(), (0, 2), (15, 15), tier=PROTECTED) == ["call"]
 
 
+def test_numbers_of_citations():
+    text = "It fell [3], then rose [4, 5–6] by [more] [ 12 ]."
+    assert chosen(text, Compression(keep_citations=True), tier=PROTECTED) == [
+        *"[3]", "[", "4", ",", "5", "–", "6", "]", "[", "12", "]"
+    ]  # fmt: skip
+
+
 @given(HOSTILE, st.integers(0, 60), st.integers(0, 60))
 def test_touched_is_what_overlaps(text, start, end):
     words = plain_words(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
 from rag.gear.locator import Locator
@@ -37,6 +37,9 @@ def save_base(folder: Path) -> Path:
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.add_special_tokens(SPECIAL)
+    made.post_processor = processors.BertProcessing(
+        ("[SEP]", words["[SEP]"]), ("[CLS]", words["[CLS]"])
+    )
     made.save(str(folder / "tokenizer.json"))
     return folder
 

@@ -37,6 +37,7 @@ PATIENCE_S = 30.0
 class Models(msgspec.Struct, frozen=True):
     fp32: OnnxModel
     int4: OnnxModel
+    int8: OnnxModel
     torch: Any
 
 
@@ -49,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Model
     for kind in KINDS:
         folder = save_tiny_decoder(tmp_path_factory.mktemp(kind), kind)
         resolved = resolve(str(folder), cache)
-        graphs = [optimize(resolved, cache, precision) for precision in ("fp32", "int4")]
+        graphs = [optimize(resolved, cache, precision) for precision in ("fp32", "int4", "int8")]
         onnx = [load_onnx_model(resolved, graph, n_threads=1) for graph in graphs]
         made[kind] = Models(*onnx, load_torch_model(folder, name="tiny"))
     yield made
@@ -90,14 +91,14 @@ def test_together_equals_alone(
         assert [one.position for one in together] == [one.position for one in alone]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "int4", "int8"])
 @pytest.mark.parametrize("kind", KINDS)
 @given(sizes=st.lists(st.integers(1, 12), min_size=20, max_size=20), crop=st.integers(0, 30))
 @settings(max_examples=10, deadline=None)
 def test_pieces_and_crops_change_no_bit(
     models: dict[str, Models], kind: str, precision: str, sizes: list[int], crop: int
 ) -> None:
-    """Alone, what was fed before and how is forgotten: also at int4, where each bit matters."""
+    """Alone, what was fed before and how is forgotten, also where activations are rounded."""
     model = getattr(models[kind], precision)
     token_ids = tokens(60, seed=1)
     expected = model.open_context().forward(token_ids)

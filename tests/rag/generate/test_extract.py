@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -198,8 +199,10 @@ def test_extraction_is_a_way_to_write(tiny: TorchModel) -> None:
     assert (written.report.mode, written.report.drafter) == ("extract", "none")
     assert written.report.finish_reason == "stop"
     assert len(tiny.tokenizer.encode(text)) <= 20
-    free = write(tiny, prompt, Decode(5, mode="auto"), SHOWN, Drafting(memory))
-    assert free.report.mode == "free"
+    decode = Decode(5, mode="auto")
+    assert write(tiny, prompt, decode, SHOWN, Drafting(memory)).report.mode == "extract"
+    asked = msgspec.structs.replace(SHOWN, question="Why?")
+    assert write(tiny, prompt, decode, asked, Drafting(memory)).report.mode == "free"
 
 
 def test_nothing_to_extract(tiny: TorchModel) -> None:

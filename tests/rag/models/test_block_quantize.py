@@ -10,6 +10,7 @@ from rag.models.block_quantize import (
     BLOCK_SIZE,
     AffineMatrix,
     SymmetricMatrix,
+    block_bytes,
     block_indicator,
     n_blocks,
     quantize_affine,
@@ -72,6 +73,12 @@ def test_constant_blocks(value: float) -> None:
     np.testing.assert_allclose(
         symmetric_values(quantize_symmetric(weights), 40), weights, rtol=1e-6
     )
+
+
+@given(st.integers(1, 5), st.integers(1, 100))
+def test_bytes_of_a_row(n_out: int, n_in: int) -> None:
+    found = quantize_symmetric(np.ones((n_out, n_in), np.float32))
+    assert n_out * block_bytes(n_in) == found.codes.nbytes + found.scales.nbytes
 
 
 @given(st.integers(1, 100))

@@ -14,6 +14,7 @@ from rag.cli.main import common_flags
 from rag.cli.models import add_parser
 from rag.config import Settings
 from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, Entry, catalogue
+from rag.models.shipped import shipped
 
 
 def run(cache: Path, *arguments: str) -> int:
@@ -39,7 +40,11 @@ def test_the_list_as_ndjson(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["name"] for row in rows if row["default"]} == {*DEFAULT_MODELS, DEMO_CORPUS}
     assert {"revision", "licence", "source", "download_bytes", "verified"} <= rows[0].keys()
-    assert not any(row["cached"] or row["folder"] for row in rows)
+    listed = [row for row in rows if row["kind"] != "shipped"]
+    assert not any(row["cached"] or row["folder"] for row in listed)
+    assert {row["name"] for row in rows if row["kind"] == "shipped"} == {
+        one.name for one in shipped()
+    }
 
 
 def test_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

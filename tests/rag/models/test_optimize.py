@@ -19,9 +19,10 @@ from rag.cli.main import common_flags
 from rag.cli.models import add_parser
 from rag.config import Settings
 from rag.models.catalogue import Entry, get_entry
+from rag.models.decoder_graph import Precision
 from rag.models.decoder_shape import read_decoder_shape
 from rag.models.graph_writer import GRAPH, WEIGHTS
-from rag.models.optimize import find_optimized, optimize, optimized_folder
+from rag.models.optimize import PRECISIONS, find_optimized, optimize, optimized_folder
 from rag.models.resolver import ResolvedModel, resolve
 
 
@@ -61,8 +62,12 @@ def test_it_is_built_once(model: ResolvedModel, cache: Path) -> None:
     ]
 
 
-def test_two_builds_are_the_same_bytes(model: ResolvedModel, cache: Path, tmp_path: Path) -> None:
-    one, other = optimize(model, cache), optimize(model, tmp_path / "other")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_two_builds_are_the_same_bytes(
+    model: ResolvedModel, cache: Path, tmp_path: Path, precision: Precision
+) -> None:
+    one = optimize(model, cache, precision)
+    other = optimize(model, tmp_path / "other", precision)
     for name in (GRAPH, WEIGHTS):
         assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes()
 

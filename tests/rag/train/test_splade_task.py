@@ -114,7 +114,7 @@ def test_a_batch_with_the_same_paragraph_twice_masks_it(bert, toy_data, recipe_f
         type(first)(0, place[key], [chosen.pairs.queries[place[key]].positives[0], 7, 8], [1, 0, 0])
         for key in ("q0", "q1")
     ]
-    masked = splade_task._masked(chosen, pair)
+    masked = splade_task.masked_answers(chosen, pair)
     assert masked == [
         [False, False, False, True, False, False],
         [True, False, False, False, False, False],

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from rag.generate.monitors.python.library import Library
+from rag.generate.monitors.python.members import names_at
 
 _LOCK = threading.Lock()
 """Parsed modules are kept by the library for the whole process, and it is not safe for threads."""
+
+Answer = TypeVar("Answer")
 
 
 class Parameter(NamedTuple):
@@ -31,23 +37,18 @@ class Analysis:
         self._after = f"\n{after}" if after else ""
         self._names: dict[str, frozenset[str]] = {}
         self._signatures: dict[str, list[list[Parameter]]] = {}
+        self._library = Library()
 
     def names(self, text: str) -> frozenset[str]:
         """What can stand after `text`; nothing when that is not known."""
         if text not in self._names:
-            with _LOCK:
-                completions = self._ask(text, "complete")
-            self._names[text] = frozenset(one.name for one in completions)
+            self._names[text] = self._ask(text, names_at, frozenset())
         return self._names[text]
 
     def signatures(self, text: str) -> list[list[Parameter]]:
         """Parameters of each callable that `text`, which ends in its bracket, may call."""
         if text not in self._signatures:
-            with _LOCK:
-                self._signatures[text] = [
-                    [Parameter(p.name, p.kind.name, _is_required(p)) for p in signature.params]
-                    for signature in self._ask(text, "get_signatures")
-                ]
+            self._signatures[text] = self._ask(text, _signatures_at, [])
         return self._signatures[text]
 
     @cached_property
@@ -58,19 +59,29 @@ class Analysis:
         project = jedi.Project(_root(self._path)) if self._path else None
         return jedi.InterpreterEnvironment(), project
 
-    def _ask(self, text: str, question: str) -> list[Any]:
+    def _ask(self, text: str, question: Callable[[Any, int, int], Answer], none: Answer) -> Answer:
         import jedi
 
         lines = text.split("\n")
         environment, project = self._surroundings
-        script = jedi.Script(
-            text + self._after, path=self._path, environment=environment, project=project
-        )
-        try:
-            found: list[Any] = getattr(script, question)(len(lines), len(lines[-1]))
-        except Exception:  # noqa: BLE001 - unfinished programs break the library in many ways
-            return []
-        return found
+        with _LOCK:
+            script = jedi.Script(
+                text + self._after, path=self._path, environment=environment, project=project
+            )
+            self._library.lend(script)
+            try:
+                answer = question(script, len(lines), len(lines[-1]))
+            except Exception:  # noqa: BLE001 - unfinished programs break the library in many ways
+                return none
+            self._library.take(script)
+            return answer
+
+
+def _signatures_at(script: Any, line: int, column: int) -> list[list[Parameter]]:
+    return [
+        [Parameter(p.name, p.kind.name, _is_required(p)) for p in signature.params]
+        for signature in script.get_signatures(line, column)
+    ]
 
 
 def _root(path: Path) -> Path:

@@ -78,6 +78,54 @@ def test_texts_are_bound_and_drafts_change_nothing(
         assert len(texts) == 1
 
 
+class Counting(ToyModel):
+    """Its rows depend on how many tokens came before: it differs without its evidence."""
+
+    def logits(self, prefix: Sequence[int]) -> torch.Tensor:
+        return super().logits([len(prefix) % 5, *prefix[-2:]])
+
+
+@pytest.mark.parametrize("rule", ["cad:0.5", "adacad", "cfb:3"])
+@given(tokens_over(ALPHABET), st.integers(0, 10**6), st.floats(0.3, 2))
+@settings(max_examples=4, deadline=None)
+def test_with_a_contrast_too_drafts_change_nothing(
+    rule: str, tokens: list[bytes], seed: int, sharpness: float
+) -> None:
+    """Greedy: every rule, all monitors, every drafter, drafts of several lengths."""
+    model = spelled_model([*tokens, *FUSED], seed=seed, order=3, sharpness=sharpness)
+    model.__class__ = Counting
+    shown = Shown(EVIDENCE.texts, "1", lambda: PROMPT[:1])
+    texts = set()
+    for drafter in [*DRAFTERS, "suffix"]:
+        for gamma in (None,) if drafter == "none" else (0, 1, 4, 10):
+            verifier = "lossless" if drafter == "rapid" else None
+            decode = Decode(30, drafter=drafter, verifier=verifier, draft_tokens=gamma,
+                            faithful=rule, monitors=MONITORS, plausibility=0.05)  # fmt: skip
+            steered = open_steering(decode, model, shown, len(PROMPT))
+            drafting = Drafting(DraftMemory(), model, PROMPT)
+            made = generate(model, PROMPT, decode, steering=steered.steering, drafting=drafting)
+            texts.add(tuple(made.token_ids))
+            if made.finish_reason == "stop":
+                assert all(bound(name, text_of(model, made)) for name in MONITORS)
+    assert len(texts) == 1
+
+
+def test_a_contrast_changes_texts_that_monitors_bind() -> None:
+    """Or the test above would show nothing."""
+    changed = 0
+    for seed in range(10):
+        model = spelled_model([*FUSED, *(bytes([b]) for b in b'[]12 a"bP')], seed=seed, order=3)
+        model.__class__ = Counting
+        shown = Shown(EVIDENCE.texts, "1", lambda: PROMPT[:1])
+        made = []
+        for rule in ("off", "cad:1"):
+            decode = Decode(30, drafter="none", faithful=rule, monitors=MONITORS)
+            steered = open_steering(decode, model, shown, len(PROMPT))
+            made.append(generate(model, PROMPT, decode, steering=steered.steering).token_ids)
+        changed += made[0] != made[1]
+    assert changed >= 5
+
+
 def test_without_them_texts_are_not_bound() -> None:
     """Negative control."""
     unbound = dict.fromkeys(MONITORS, 0)

@@ -25,7 +25,8 @@ def test_train_then_compress(recipe_text, data, encoder, tmp_path, monkeypatch, 
     generator = shutil.copytree(encoder, tmp_path / "generator")
     monkeypatch.setenv("RAG_GENERATOR", str(generator))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"cat dog . oak tree stone .")))
-    compress = ["compress", "--model", str(folder), "--json", "--explain", "--query", "cat"]
+    compress = ["compress", "--model", str(folder), "--json", "--explain"]
+    compress += ["--query", "cat", "--words"]
     assert main([*compress, *flags]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["by"] == ["sentences", "model"]

@@ -17,7 +17,8 @@ from rag.compress.words import Span
 from rag.config import Settings
 from rag.models.resolver import resolve
 from rag.progress import Silent
-from rag.train.llmlingua2.examples import Example, Examples, read_examples
+from rag.train.llmlingua2.example import Example
+from rag.train.llmlingua2.examples import Examples, read_examples
 from rag.train.llmlingua2.meetings import read_meetings
 from rag.train.llmlingua2.network import IGNORED, PreserveNetwork
 from rag.train.llmlingua2.recipe import LlmLingua2Recipe, MeetingSource
@@ -177,10 +178,16 @@ def test_corrections_open_only_over_their_own_base(recipe, data, settings, tmp_p
 
 
 def test_a_recipe_is_held_to_its_shape(recipe_text, tmp_path):
+    questions = '[[data]]\nname = "toy"\nfolder = "toy"\n'
+    without = recipe_text.replace(questions, "")
+    assert without != recipe_text
+    (tmp_path / "meetings.toml").write_text(without)
+    assert not read_recipe(str(tmp_path / "meetings.toml"), LlmLingua2Recipe).data
+    begin, end = without.index("[[meetings]]"), without.index("[examples]")
     for wrong in (
         recipe_text.replace('name = "meetings"', 'name = "toy"'),
         recipe_text.replace("depth = 4", "deep = 4"),
-        recipe_text.replace('[[data]]\nname = "toy"\nfolder = "toy"', "data = []"),
+        without[:begin] + without[end:],
     ):
         (tmp_path / "wrong.toml").write_text(wrong)
         with pytest.raises(UsageError):

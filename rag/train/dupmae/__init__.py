@@ -1,0 +1,1 @@
+"""Training the dense-lexical duplex retriever: pre-training, then fine-tuning in stages."""

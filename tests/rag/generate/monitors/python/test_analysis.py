@@ -1,0 +1,186 @@
+"""Static analysis that remembers against the library as it comes."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import jedi
+import pytest
+
+from eval.code_sites import dereferences, modules
+from rag.generate.completion import program_at
+from rag.generate.monitors.python import members
+from rag.generate.monitors.python.analysis import Analysis
+
+FIRST = """
+import enum
+import re
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Point:
+    x: int
+    name: str = ""
+
+    def __hidden(self) -> None: ...
+
+    def moved(self) -> "Point":
+        return self
+
+
+class Named(Point, OrderedDict):
+    def __init__(self, given):
+        self.given = given
+        self.path = Path(given)
+        del self.given
+
+
+class Proxy:
+    def __init__(self, behind):
+        self.behind = behind
+
+    def __getattr__(self, name):
+        return getattr(self.behind, name)
+
+
+class Point3(deque):
+    x = 3
+"""
+ASKED = [
+    "Colour.",
+    "Colour.RED.",
+    "Point.",
+    "Point(1).",
+    "Point(1).moved().",
+    "Named(1).",
+    "Named(1).path.parent.",
+    "Proxy(Point(1)).",
+    "Proxy('a').",
+    "Point3().",
+    "re.",
+    "re.compile('a').match('b').",
+    "enum.",
+    "'a'.",
+    "[1].",
+    "{1: 2}.items().",
+    "(1, 2).",
+    "len.",
+    "Point.moved.",
+    "unknown.",
+    "import os.",
+    "from os import ",
+    "from collections.abc import ",
+    "(x for x in 'a').",
+    "1j.",
+    "type(1).",
+    "super().",
+    "class A(Point):\n    def f(self):\n        self.",
+]
+
+
+def slow(text: str, after: str = "", path: Path | None = None) -> frozenset[str]:
+    """The obvious twin: the library's own completion, with nothing remembered."""
+    lines = text.split("\n")
+    root = next(p for p in path.parents if not (p / "__init__.py").exists()) if path else None
+    script = jedi.Script(
+        f"{text}\n{after}" if after else text,
+        path=path,
+        environment=jedi.InterpreterEnvironment(),
+        project=jedi.Project(root) if root else None,
+    )
+    return frozenset(one.name for one in script.complete(len(lines), len(lines[-1])))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_answers_as_the_library_does(seed: int) -> None:
+    analysis = Analysis()
+    asked = ASKED * 2
+    random.Random(seed).shuffle(asked)
+    text = FIRST
+    for one in asked:
+        assert analysis.names(text + one) == slow(text + one), one
+        text += f"v{len(text)} = 1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["h11", "click", "rich", "packaging", "anyio"])
+def test_so_it_does_in_real_programs_that_are_written_on(package: str) -> None:
+    """Four places of a module, one after the other; the first question warms what others use."""
+    rng = random.Random(package)
+    paths = [p for p in modules(package) if 2_000 < p.stat().st_size < 15_000]
+    n_asked = 0
+    for path in rng.sample(paths, min(3, len(paths))):
+        source = path.read_text(encoding="utf-8")
+        places = dereferences(source)
+        if len(places) < 4:
+            continue
+        first = rng.randrange(len(places) - 3)
+        chosen = places[first : first + 4]
+        after = program_at(source, *chosen[-1][:2], path).after
+        analysis = Analysis(path, after)
+        for line, column, _ in chosen:
+            before = program_at(source, line, column, path).before
+            assert analysis.names(before) == slow(before, after, path), (path, line, column)
+            n_asked += 1
+    assert n_asked >= 4
+
+
+def test_what_is_remembered_is_not_listed_again(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from jedi.inference.value.klass import ClassFilter
+
+    listed: list[Any] = []
+    values = ClassFilter.values
+
+    def spied(self: Any) -> Any:
+        listed.append(self)
+        return values(self)
+
+    monkeypatch.setattr(ClassFilter, "values", spied)
+    monkeypatch.setattr(members, "_remembered", type(members._remembered)())
+    own = "class Mine(str):\n    size = 1\n\n"
+    first = Analysis().names(f"{own}Mine().")
+    n_first = len(listed)
+    listed.clear()
+    assert Analysis().names(f"{own}a = 1\nMine().") == first
+    # Only what stands in the program itself.
+    assert 0 < len(listed) < n_first
+    assert {"size", "upper"} <= first
+
+
+def test_a_class_of_the_program_is_never_remembered() -> None:
+    analysis = Analysis()
+    text = "class Mine:\n    first = 1\n"
+    assert "first" in analysis.names(f"{text}Mine.")
+    changed = "class Mine:\n    other = 1\n"
+    assert "first" not in analysis.names(f"{changed}Mine.")
+    assert "other" in analysis.names(f"{changed}Mine.")
+
+
+def test_not_more_than_so_many_are_remembered(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(members, "MAX_SCOPES", 3)
+    monkeypatch.setattr(members, "_remembered", type(members._remembered)())
+    for text in ("'a'.", "1 .", "[].", "import re\nre.", "'a'."):
+        assert Analysis().names(text) == slow(text)
+    assert len(members._remembered) == 3
+
+
+def test_a_module_that_changed_is_read_anew(tmp_path: Path) -> None:
+    beside = tmp_path / "beside.py"
+    program = tmp_path / "program.py"
+    for name in ("first", "other"):
+        beside.write_text(f"class Thing:\n    {name} = 1\n")
+        # The library looks at the time of the last change, which may be counted in seconds.
+        stamp = 1_000_000 if name == "first" else 2_000_000
+        os.utime(beside, (stamp, stamp))
+        assert name in Analysis(program).names("import beside\nbeside.Thing.")
+    assert "first" not in Analysis(program).names("import beside\nbeside.Thing.")

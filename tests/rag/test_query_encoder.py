@@ -1,0 +1,84 @@
+"""Queries that are gathered and remembered get the vectors that they get alone."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from indexes.manifest import RetrieverEntry
+from indexes.representation import QueryVector
+from rag.bounded_cache import BoundedCache
+from rag.config import Settings
+from rag.models.cache import is_ready
+from rag.models.catalogue import get_entry
+from rag.query_encoder import QueryEncoder, encoding_bytes
+from rag.retrievers.retriever import EncodedQuery, parse_spec
+
+QUESTIONS = [f"what is the {n}th letter of {word}?" for n in range(12) for word in ("alpha", "x")]
+
+
+class Lengths:
+    """Represents a text by its length; counts how it is asked."""
+
+    entry = RetrieverEntry("lengths", "dense", ["dense"], model="none")
+
+    def __init__(self):
+        self.batches = []
+        self.lock = threading.Lock()
+
+    def encode_queries(self, queries):
+        with self.lock:
+            self.batches.append(list(queries))
+        return [EncodedQuery(QueryVector(dense=np.float32([len(q)])), len(q) > 9) for q in queries]
+
+
+def encoder_of(retriever, max_bytes=1_000_000, sizes=None):
+    sizes = [] if sizes is None else sizes
+    return QueryEncoder(retriever, b"k", BoundedCache(max_bytes, encoding_bytes), sizes.append)
+
+
+def test_a_query_is_encoded_once_and_told_the_same_again():
+    retriever, sizes = Lengths(), []
+    encoder = encoder_of(retriever, sizes=sizes)
+    first, again = encoder.encode_queries(["penicillin"]), encoder.encode_queries(["penicillin"])
+    assert first[0] is again[0]
+    assert first[0].truncated
+    assert retriever.batches == [["penicillin"]]
+    assert sizes == [1]
+
+
+def test_without_room_every_query_is_encoded():
+    retriever = Lengths()
+    encoder = encoder_of(retriever, max_bytes=0)
+    for _ in range(2):
+        assert encoder.encode_queries(["abc"])[0].vector.dense.tolist() == [3.0]
+    assert len(retriever.batches) == 2
+
+
+def test_many_threads_get_their_own():
+    encoder = encoder_of(Lengths())
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda q: encoder.encode_queries([q])[0], QUESTIONS * 5))
+    assert [int(one.vector.dense[0]) for one in found] == [len(q) for q in QUESTIONS * 5]
+
+
+@pytest.mark.slow
+def test_a_real_models_batches_equal_single_queries():
+    settings = Settings(n_threads=1)
+    if not is_ready(get_entry("all-minilm-l6-v2"), settings.cache):
+        pytest.skip("absent: all-minilm-l6-v2; `rag models pull all-minilm-l6-v2` fetches it")
+    from indexes.analyzer import Analyzer
+    from rag.progress import Silent
+    from rag.retrievers.opening import entry_of, open_retriever
+
+    entry = entry_of(parse_spec("minilm"), settings, Silent())
+    retriever = open_retriever(entry, Analyzer(), settings)
+    alone = np.stack([retriever.encode_queries([q])[0].vector.dense for q in QUESTIONS])
+    sizes = []
+    encoder = encoder_of(retriever, sizes=sizes)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda q: encoder.encode_queries([q])[0].vector.dense, QUESTIONS))
+    np.testing.assert_allclose(np.stack(found), alone, atol=2e-6)
+    assert sum(sizes) == len(QUESTIONS)
+    assert max(sizes) > 1
