@@ -8,6 +8,7 @@ comes back beside them: where that is less than the last of the best, they are t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def search_layers(
     where each has one row; `allowed` of length 0 allows all. A pass reads `budget` postings, and a
     `share` of the query's at most, and keeps `wanted` rows; all of those are scored, or with
     `exactly` those that can be among the best. `slots` holds a zero for each of the index' terms,
-    of a kind that can count the query's.
+    of a kind that can count the query's. A bound is −∞ where no other row has any of the terms, ∞
+    where a pass that left layers out met fewer rows than it wanted.
     """
     scales, counts, starts, held_rows, levels = layers
     depths = np.empty(len(numbers), np.int64)
@@ -68,9 +70,11 @@ def search_layers(
     for query in range(len(ends)):
         span = slice(first, ends[query])
         doubt, unread = _doubt(numbers[span], weights[span], scales, depths[span])
-        # The root of the heap is the least of what was kept.
-        least = np.float64(sums[query, 0])
-        bounds[query] = (max(least, 0.0) if unread else least) + doubt
+        # The root of the heap is the least of what was kept: −∞ where it was not filled.
+        least = float(sums[query, 0])
+        if unread:
+            least = math.inf if least == -math.inf else max(least, 0.0)
+        bounds[query] = least + doubt
         likely = _likely(rows[query], sums[query], ordinals, n_rows, limit, doubt, exactly)
         n_found[query] = best_in_full(
             numbers[span],

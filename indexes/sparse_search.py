@@ -143,8 +143,8 @@ def _by_layers(
     )
     best = []
     for number, (n, bound) in enumerate(zip(n_found.tolist(), bounds.tolist(), strict=True)):
-        full = n == limit and (not exactly or scores[number, -1] > bound)
-        if full or bound == -math.inf:
+        enough = scores[number, -1] > bound if exactly else bound < math.inf
+        if (n == limit and enough) or bound == -math.inf:
             best.append(Found(rows[number, :n], scores[number, :n]))
         elif way == "exact":
             best.append(_in_full(segment, name, terms[number], limit, allowed))
