@@ -32,8 +32,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `compressor` is the token classifier of prompt compression: a model's name or folder, or none;
     `sentence_scorer` a dense retriever (minilm) that scores sentences for the question, or none.
     `locator` is the GeAR model that points at sentences where that is asked for.
-    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor can
-    multiply bytes, else int4), torch elsewhere.
+    `backend` runs the generator: `auto` is onnxruntime at int4 on a CPU, torch elsewhere; `int8`
+    reads prompts faster where the processor can multiply bytes, and is less exact.
     `encode_precision` `bfloat16` makes dense and duplex encoders twice as fast on processors that
     compute it, at vectors that differ by its rounding.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice;
