@@ -33,7 +33,7 @@ SparseMode = Literal["auto", "exact", "two_step", "u8"]
 TWO_STEP_ROWS = 1_000_000
 """Segments with as many passages are searched in two steps unless told otherwise."""
 
-PRUNED_ROWS = 8192
+PRUNED_ROWS = 1 << 16
 """Exact searches of segments with as many passages first leave out what is likely not needed."""
 
 
