@@ -177,12 +177,13 @@ def test_int8_is_the_model_but_for_rounding(
 def test_backends_by_processor(
     folders: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """int8 is the default where bytes can be multiplied, and refused where they cannot."""
+    """int4 is the default everywhere; int8 is refused where bytes cannot be multiplied."""
     local = Settings(cache=cache)
-    for able, precision in ((True, "int8"), (False, "int4")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx_vnni": able})
-        assert opening.precision_of(local) == precision
     asked = msgspec.structs.replace(local, backend="int8")
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx_vnni": able})
+        assert opening.precision_of(local) == "int4"
+        assert opening.precision_of(asked) == "int8"
     with pytest.raises(Unsupported, match="VNNI"):
         opening.open_generator(str(folders["llama"]), asked)
 
