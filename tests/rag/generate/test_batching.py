@@ -225,10 +225,7 @@ def test_a_cancelled_request_frees_its_slot_within_a_step(models: dict[str, Mode
             pool.submit(generate, model, prompt, Decode(400), on_text=linger)
             for prompt in prompts[:2]
         ]
-        for _ in range(10_000):
-            if onnx.slots.n_taken == 2:
-                break
-            time.sleep(0.001)
+        until(lambda: onnx.slots.n_taken == 2)
         gone = generate(model, prompts[2], Decode(400), cancel=cancel, on_text=watch)
         n_after = onnx.slots.n_taken
         assert [one.result().token_ids for one in kept] == expected[:2]
