@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.array_file import map_array
 from indexes.kernels import by_row
-from indexes.postings import Postings, file_of, mapped
+from indexes.postings import Postings, file_of
 
 _PARTS = ("indptr", "terms", "weights")
 
@@ -25,7 +26,7 @@ class Forward:
     """
 
     def __init__(self, folder: Path, name: str, n_terms: int) -> None:
-        self.arrays = tuple(mapped(_file(folder, name, part)) for part in _PARTS)
+        self.arrays = tuple(map_array(_file(folder, name, part)) for part in _PARTS)
         self._n_terms = n_terms
 
     def slots(self, n_query_terms: int) -> NDArray[Any]:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.array_file import map_array
 from indexes.kernels import BLOCK_ROWS, compiled
-from indexes.postings import Postings, file_of, mapped
+from indexes.postings import Postings, file_of
 from indexes.representation import Floats
 
 LAYERS = (255, 127, 63)
@@ -37,7 +38,7 @@ class Layers:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.arrays = tuple(mapped(file_of(folder, name, f"layer_{part}")) for part in _PARTS)
+        self.arrays = tuple(map_array(file_of(folder, name, f"layer_{part}")) for part in _PARTS)
         self.scales: Floats = self.arrays[0]
         self.counts: NDArray[np.int64] = self.arrays[1]
         self.starts: NDArray[np.int64] = self.arrays[2]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.array_file import map_array
 from indexes.kernels import by_term, find_terms
 from indexes.representation import Floats, Rows, SparseRows
 
@@ -31,11 +32,11 @@ class Postings:
     """One retriever's postings in one segment; arrays are views of mapped files."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.terms = mapped(file_of(folder, name, "terms"))
-        self.term_offsets = mapped(file_of(folder, name, "term_offsets"))
-        self.indptr = mapped(file_of(folder, name, "indptr"))
-        self.rows: Rows = mapped(file_of(folder, name, "rows"))
-        self.weights = mapped(file_of(folder, name, "weights"))
+        self.terms = map_array(file_of(folder, name, "terms"))
+        self.term_offsets = map_array(file_of(folder, name, "term_offsets"))
+        self.indptr = map_array(file_of(folder, name, "indptr"))
+        self.rows: Rows = map_array(file_of(folder, name, "rows"))
+        self.weights = map_array(file_of(folder, name, "weights"))
         self.lengths = _mapped_if_there(file_of(folder, name, "lengths"))
         self._numbers: dict[str, int] = {}
         self.impacts: Floats | None = _mapped_if_there(file_of(folder, name, "impacts"))
@@ -160,12 +161,5 @@ def _end_to_end(encoded: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
 
 
-def mapped(path: Path) -> NDArray[Any]:
-    """The array that a file holds, mapped."""
-    # An empty file cannot be mapped; np.load of an empty array in memory is free anyway.
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return np.asarray(array)
-
-
 def _mapped_if_there(path: Path) -> NDArray[Any] | None:
-    return mapped(path) if path.exists() else None
+    return map_array(path) if path.exists() else None

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from indexes.array_file import read_array
 from indexes.bm25 import Bm25Params, write_impacts
 from indexes.document_store import DocumentStore, StoredDocument, store_documents
 from indexes.errors import CorruptIndex
@@ -95,7 +96,7 @@ class Segment:
         folder = index / SEGMENTS / entry.id
         self.entry = entry
         self.store = DocumentStore(folder)
-        starts: NDArray[np.uint32] = np.load(folder / STARTS, allow_pickle=False)
+        starts: NDArray[np.uint32] = read_array(folder / STARTS)
         self.starts = starts[:-1].astype(np.int64)
         self.passages_of = np.diff(starts).astype(np.int64)
         self.ordinals = np.repeat(np.arange(entry.n_documents, dtype=np.uint32), self.passages_of)
@@ -147,4 +148,4 @@ def _deleted(index: Path, entry: SegmentEntry) -> NDArray[np.uint32]:
     path = index / entry.tombstones
     if not path.is_file() or sha256_of(path) != entry.tombstones_sha256:
         raise CorruptIndex(f"{index.name!r}: {entry.tombstones} does not match its checksum")
-    return np.asarray(np.load(path, allow_pickle=False), dtype=np.uint32)
+    return np.asarray(read_array(path), dtype=np.uint32)
