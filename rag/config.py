@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
-    max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
+    max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 16
     max_searches: Annotated[int, Meta(ge=1, le=256)] = 8
     max_queue: Annotated[int, Meta(ge=0, le=100_000)] = 64
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
