@@ -171,11 +171,11 @@ def _optimize(
     if args.optimize is None or entry.kind != "generator":
         return None
     from rag.models.optimize import optimize
-    from rag.models.processor import DEFAULT_PRECISION
+    from rag.models.processor import fastest_precision
     from rag.models.resolver import resolve
 
     model = resolve(entry.name, settings.cache)
-    precision = DEFAULT_PRECISION if args.optimize == "auto" else args.optimize
+    precision = fastest_precision() if args.optimize == "auto" else args.optimize
     return optimize(model, settings.cache, precision, progress=progress, verify=args.verify).folder
 
 
