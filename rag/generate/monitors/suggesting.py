@@ -26,7 +26,7 @@ _FREE = 1
 
 
 class _State(NamedTuple):
-    """`text` so far; where in which suggestions; sets of suggestions seen up to here."""
+    """What was generated; where in which suggestions; sets of suggestions seen up to here."""
 
     text: bytes
     suggestions: frozenset[str]
@@ -43,7 +43,7 @@ class SuggestingMonitor:
     def __init__(self, monitor: Monitor, vocabulary: Vocabulary, before: str = "") -> None:
         self._monitor = monitor
         self._vocabulary = vocabulary
-        self._before = before.encode()
+        self._before = before
         self._doubts: dict[bytes, torch.Tensor | None] = {}
         self._automata: dict[frozenset[str], ByteAutomaton] = {}
         self._masks: dict[tuple[frozenset[str], int], torch.Tensor | None] = {}
@@ -51,10 +51,10 @@ class SuggestingMonitor:
 
     def start(self, _prompt_ids: Sequence[int]) -> _State:
         """What stands before may have fired already."""
-        state = _State(self._before, frozenset(), _FREE, 0)
-        last = self._before[-1:]
-        earlier = self._before[:-1]
-        return self._fire(state) if last and last in self._triggers(earlier) else state
+        state = _State(b"", frozenset(), _FREE, 0)
+        last = self._before[-1:].encode()
+        triggers = self._monitor.triggers(self._before[:-1])
+        return self._fire(state) if last and last in triggers else state
 
     def advance(self, state: _State, token_id: int) -> _State:
         """The state after the token's bytes; free after one that was not legal."""
@@ -112,7 +112,7 @@ class SuggestingMonitor:
         """Held to suggestions where the monitor has some."""
         suggestions = self._fired.get(state.text)
         if suggestions is None:
-            text = state.text.decode(errors="replace")
+            text = self._text(state.text)
             asked = self._monitor.pre(text)
             suggestions = self._monitor.suggest(text) if asked else frozenset[str]()
             self._fired[state.text] = suggestions
@@ -125,8 +125,11 @@ class SuggestingMonitor:
             self._automata[suggestions] = suggestion_automaton(suggestions, self._monitor.word)
         return self._automata[suggestions]
 
-    def _triggers(self, text: bytes) -> bytes:
-        return self._monitor.triggers(text.decode(errors="replace"))
+    def _triggers(self, generated: bytes) -> bytes:
+        return self._monitor.triggers(self._text(generated))
+
+    def _text(self, generated: bytes) -> str:
+        return self._before + generated.decode(errors="replace")
 
 
 @lru_cache(maxsize=512)
