@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,11 +12,9 @@ from indexes.errors import UsageError
 from rag.cli.output import TerminalProgress, print_json, wants_json
 from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, Entry, catalogue, get_entry
 from rag.models.files import megabytes
-from rag.models.shipped import LICENCE, Shipped, shipped
+from rag.models.shipped import LICENCE, Shipped, find_shipped, shipped
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rag.config import Settings
 
 HELP = "list, download and describe the models"
@@ -113,6 +112,9 @@ def run_info(args: argparse.Namespace, settings: Settings) -> int:
     """Print one entry in full."""
     from rag.models.cache import entry_folder
 
+    ours = find_shipped(args.name)
+    if ours is not None:
+        return _describe(_ours(ours), args)
     entry = get_entry(args.name)
     details = {
         **_summary(entry, settings),
@@ -145,6 +147,20 @@ def run_info(args: argparse.Namespace, settings: Settings) -> int:
         ("state", "cached" if details["cached"] else "absent"),
     ):
         print(f"  {label:16} {value}")
+    return 0
+
+
+def _describe(details: dict[str, Any], args: argparse.Namespace) -> int:
+    """Print what comes with the product; its card says the rest."""
+    if wants_json(args):
+        print_json(details)
+        return 0
+    print(f"{details['name']}: comes with the product")
+    for label in ("base", "licence"):
+        print(f"  {label:16} {details[label]}")
+    print(f"  {'on disk':16} {megabytes(details['size_bytes'])}")
+    print(f"  {'folder':16} {details['folder']}")
+    print(f"  {'card':16} {Path(details['folder']) / 'README.md'}")
     return 0
 
 
