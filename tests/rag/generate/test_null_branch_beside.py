@@ -108,9 +108,12 @@ def test_texts_are_those_of_two_forwards(models: dict[str, Any], backend: str, w
     ):
         decode = Decode(24, temperature, seed=seed, faithful=rule, draft_tokens=n_drafted, **way)
         prompt = tokens(30, seed) + tokens(6, seed) * 2
-        alone = written(model, decode, prompt, beside=False)
+        ids, alphas = written(model, decode, prompt, beside=False)
         assert model.n_beside == 0
-        assert written(model, decode, prompt, beside=True) == alone
+        # Torch's last bits depend on how many tokens are fed, and drafts on how long they took.
+        near = 1e-4 if backend == "torch" else 0.0
+        wanted = ids, pytest.approx(alphas, abs=near, rel=0)
+        assert written(model, decode, prompt, beside=True) == wanted
         assert model.n_beside > 0
         model.n_beside = 0
 
