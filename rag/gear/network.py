@@ -108,7 +108,7 @@ def open_bi_encoder(model: ResolvedModel, cache: Path, device: str) -> GearBiEnc
     shape, base, _ = _opened(model, cache, device, shared_encoder)
     upper = base.upper(shape.n_shared)
     copy_tensors(_weights(model), upper.published(), model.name)
-    return GearBiEncoder(base, upper.to(device).eval())
+    return GearBiEncoder(base, upper.to(device).eval().seal())
 
 
 def open_network(model: ResolvedModel, cache: Path, device: str) -> tuple[GearNetwork, Path]:
