@@ -17,7 +17,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     max_body_bytes: int = 4 * 1024 * 1024
     max_json_depth: int = 64
-    max_concurrency: int = 4
+    max_concurrency: int = 16
     max_searches: int = 8
     max_queue: int = 64
     max_pending_jobs: int = 32

@@ -30,10 +30,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `root` holds the indexes, `cache` the models. `n_threads` 0 means as many as there are cores.
     `compressor` is the token classifier of prompt compression: a model's name or folder, or none;
-    `sentence_scorer` a dense retriever (minilm) that scores sentences for the question, or none.
-    `locator` is the GeAR model that points at sentences where that is asked for.
-    `backend` runs the generator: `auto` is onnxruntime at int4 on a CPU, torch elsewhere; `int8`
-    reads prompts faster where the processor can multiply bytes, and is less exact.
+    `sentence_scorer` is what scores sentences there for the question beside their words: `locator`,
+    a dense retriever (minilm), or none.
+    `locator` is the GeAR model that points at sentences.
+    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor can
+    multiply bytes, else int4), torch elsewhere.
     `encode_precision` `bfloat16` makes dense and duplex encoders twice as fast on processors that
     compute it, at vectors that differ by its rounding.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice;
@@ -49,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generator: str = "smollm2-135m-instruct"
     compressor: str = "llmlingua2"
     locator: str = "gear"
-    sentence_scorer: str = "none"
+    sentence_scorer: str = "locator"
     device: str = "cpu"
     backend: Literal["auto", "int8", "int4", "fp32", "torch"] = "auto"
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
@@ -62,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 4 * 1024 * 1024
-    max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
+    max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 16
     max_searches: Annotated[int, Meta(ge=1, le=256)] = 8
     max_queue: Annotated[int, Meta(ge=0, le=100_000)] = 64
     workers: Annotated[int, Meta(ge=1, le=256)] = 1

@@ -78,6 +78,6 @@ def _matched(
             continue
         for place, terms in enumerate(snapshot.matched(name, vector, rows)):
             found[place] += [
-                MatchedTerm(term, weight, held, weight * held) for term, weight, held in terms
+                MatchedTerm(name, term, weight, held, weight * held) for term, weight, held in terms
             ]
     return [sorted(terms, key=lambda term: -term.product) for terms in found]

@@ -62,8 +62,9 @@ class StageScore(msgspec.Struct, frozen=True):
 
 
 class MatchedTerm(msgspec.Struct, frozen=True):
-    """One term's share of a sparse score: `product = query_weight * doc_weight`."""
+    """One term's share of a retriever's sparse score: `product = query_weight * doc_weight`."""
 
+    retriever: str
     term: str
     query_weight: float
     doc_weight: float

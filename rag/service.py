@@ -205,7 +205,7 @@ class Service:
             if self._compressor is None:
                 from rag.compress.opening import open_compressor
 
-                self._compressor = open_compressor(self.settings)
+                self._compressor = open_compressor(self.settings, locator=self.locator)
             return self._compressor
 
     def point(self, question: str, hits: Sequence[Hit], asked: Pointing) -> list[LocatedHit]:

@@ -67,6 +67,7 @@ def bench_concurrency(
     request: ConcurrencyRequest, settings: Settings, progress: Progress
 ) -> list[ConcurrencyRow]:
     """Measure. Raises `InvalidInput` for data without prompts."""
+    settings = with_room(settings, request.streams)
     model = open_generator(settings.generator, settings, progress)
     prompts = read_prompts(
         request.data, request.n_requests, request.max_prompt_tokens, model.tokenizer, settings
@@ -110,6 +111,12 @@ def bench_concurrency(
         progress.advance(1)
     progress.finish()
     return rows
+
+
+def with_room(settings: Settings, streams: Sequence[int]) -> Settings:
+    """Settings under which all streams may decode together, as under a service set up for them."""
+    n_streams = max(settings.max_concurrency, *streams)
+    return msgspec.structs.replace(settings, max_concurrency=n_streams)
 
 
 def _timed(

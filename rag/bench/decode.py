@@ -1,9 +1,9 @@
 """Decoding: ours against its peers, same weights, same prompts, in one process.
 
-Engines take turns at every prompt, so that a noisy machine disturbs all alike. Decoding is greedy
-to the model's own end or `max_tokens`. Quantised engines write different texts (each rounds the
-weights its own way), so rates are tokens over seconds, summed over the prompts. The first prompt
-warms up and is not counted.
+Engines take turns at every prompt, and ratios are medians over the prompts of the rates at one, so
+that a noisy machine disturbs all alike. Decoding is greedy to the model's own end or `max_tokens`.
+Quantised engines write different texts (each rounds the weights its own way), so rates are tokens
+over seconds, summed over the prompts. The first prompt warms up and is not counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rag.progress import Progress
 PLAIN, BEST = "evident", "evident-auto"
 GENERATE, LLAMA, GENAI = "transformers", "llama.cpp-q4_0", "onnxruntime-genai-int4"
 ENGINES = (
-    *(PLAIN, BEST, "evident-lookup", "evident-int4", "evident-fp32"),
+    *(PLAIN, BEST, "evident-lookup", "evident-int4", "evident-int8", "evident-fp32"),
     *(GENERATE, "transformers-lookup", "transformers-assisted", LLAMA, GENAI),
 )
 LOOKUP_TOKENS = 10
@@ -56,7 +56,8 @@ class DecodeRow(msgspec.Struct, frozen=True):
     """One engine over the prompts of one source, or of all.
 
     `tokens_per_s` is after the first token, `answer_tokens_per_s` from the prompt to the end.
-    Ratios are of `tokens_per_s`; those ending in `_answer` of `answer_tokens_per_s`.
+    Ratios are medians of what each prompt gave, of the first rate; those ending in `_answer` of the
+    second.
     """
 
     engine: str
@@ -72,6 +73,7 @@ class DecodeRow(msgspec.Struct, frozen=True):
     ratio_vs_genai: float | None = None
     ratio_vs_generate_answer: float | None = None
     ratio_vs_llamacpp_answer: float | None = None
+    ratio_vs_genai_answer: float | None = None
 
 
 class DecodeFloor(msgspec.Struct, frozen=True):
@@ -152,6 +154,7 @@ def _open(
         BEST: lambda: ours(auto, "auto"),
         "evident-lookup": lambda: ours(auto, "lookup"),
         "evident-int4": lambda: plain("int4"),
+        "evident-int8": lambda: plain("int8"),
         "evident-fp32": lambda: plain("fp32"),
         GENERATE: lambda: transformers_generate(model.folder),
         "transformers-lookup": lambda: transformers_generate(
@@ -175,11 +178,12 @@ def _rows(
     rows = []
     for source in [ALL, *(sources if len(sources) > 1 else [])]:
         places = [n for n, prompt in enumerate(prompts) if source in (ALL, prompt.source)]
-        plain = {
-            name: _row(name, source, [prompts[n] for n in places], [done[n] for n in places])
-            for name, done in found.items()
-        }
-        rows += [_with_ratios(row, plain) for row in plain.values()]
+        asked = [prompts[n] for n in places]
+        answers = {name: [done[n] for n in places] for name, done in found.items()}
+        rows += [
+            _with_ratios(_row(name, source, asked, done), done, answers)
+            for name, done in answers.items()
+        ]
     return rows
 
 
@@ -200,9 +204,13 @@ def _row(
     )
 
 
-def _with_ratios(row: DecodeRow, rows: Mapping[str, DecodeRow]) -> DecodeRow:
-    def against(peer: str, rate: Callable[[DecodeRow], float]) -> float | None:
-        return round(rate(row) / rate(rows[peer]), 3) if peer in rows else None
+def _with_ratios(
+    row: DecodeRow, done: Sequence[Decoded], answers: Mapping[str, Sequence[Decoded]]
+) -> DecodeRow:
+    def against(peer: str, rate: Callable[[Decoded], float]) -> float | None:
+        pairs = zip(done, answers.get(peer, ()), strict=False)
+        ratios = [rate(one) / rate(other) for one, other in pairs if rate(one) and rate(other)]
+        return round(median(ratios), 3) if ratios else None
 
     return msgspec.structs.replace(
         row,
@@ -211,15 +219,18 @@ def _with_ratios(row: DecodeRow, rows: Mapping[str, DecodeRow]) -> DecodeRow:
         ratio_vs_genai=against(GENAI, _decoding),
         ratio_vs_generate_answer=against(GENERATE, _answering),
         ratio_vs_llamacpp_answer=against(LLAMA, _answering),
+        ratio_vs_genai_answer=against(GENAI, _answering),
     )
 
 
-def _decoding(row: DecodeRow) -> float:
-    return row.tokens_per_s
+def _decoding(done: Decoded) -> float:
+    """Tokens a second after the first token; 0 where there was no other."""
+    return (len(done.token_ids) - 1) / max(done.total_s - done.first_s, 1e-9)
 
 
-def _answering(row: DecodeRow) -> float:
-    return row.answer_tokens_per_s
+def _answering(done: Decoded) -> float:
+    """Tokens a second from the prompt to the end."""
+    return len(done.token_ids) / done.total_s
 
 
 def _floor(

@@ -28,9 +28,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--engines",
         default="evident,evident-auto,transformers",
         metavar="LIST",
-        help="also evident-lookup, evident-int4, evident-fp32, transformers-lookup, "
-        "transformers-assisted, "
-        "llama.cpp-q4_0, onnxruntime-genai-int4; default: %(default)s",
+        help="also evident-lookup, evident-int4, evident-int8, evident-fp32, transformers-lookup, "
+        "transformers-assisted, llama.cpp-q4_0, onnxruntime-genai-int4; default: %(default)s",
     )
     parser.add_argument("--limit", type=int, default=16, metavar="N", help="prompts")
     parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N")
@@ -64,16 +63,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _print(found: DecodeBench) -> None:
-    print(f"{found.model}, at most {found.max_tokens} new tokens, greedy")
+    print(
+        f"{found.model}, at most {found.max_tokens} new tokens, greedy; "
+        "ratios by token (with the prompt)"
+    )
     for row in found.rows:
         ratios = "  ".join(
-            f"{ratio:.2f}x {name}"
-            for name, ratio in (
-                ("generate", row.ratio_vs_generate),
-                ("llama.cpp", row.ratio_vs_llamacpp),
-                ("genai", row.ratio_vs_genai),
+            f"{by_token or 0:.2f}x ({whole:.2f}x) {name}"
+            for name, by_token, whole in (
+                ("generate", row.ratio_vs_generate, row.ratio_vs_generate_answer),
+                ("llama.cpp", row.ratio_vs_llamacpp, row.ratio_vs_llamacpp_answer),
+                ("genai", row.ratio_vs_genai, row.ratio_vs_genai_answer),
             )
-            if ratio is not None
+            if whole is not None
         )
         print(
             f"  {row.source:28} {row.engine:24}{row.tokens_per_s:8.1f} tokens/s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,11 +12,9 @@ from indexes.errors import UsageError
 from rag.cli.output import TerminalProgress, print_json, wants_json
 from rag.models.catalogue import DEFAULT_MODELS, DEMO_CORPUS, Entry, catalogue, get_entry
 from rag.models.files import megabytes
-from rag.models.shipped import LICENCE, Shipped, shipped
+from rag.models.shipped import LICENCE, Shipped, find_shipped, shipped
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rag.config import Settings
 
 HELP = "list, download and describe the models"
@@ -113,6 +112,9 @@ def run_info(args: argparse.Namespace, settings: Settings) -> int:
     """Print one entry in full."""
     from rag.models.cache import entry_folder
 
+    ours = find_shipped(args.name)
+    if ours is not None:
+        return _describe(_ours(ours), args)
     entry = get_entry(args.name)
     details = {
         **_summary(entry, settings),
@@ -148,6 +150,20 @@ def run_info(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _describe(details: dict[str, Any], args: argparse.Namespace) -> int:
+    """Print what comes with the product; its card says the rest."""
+    if wants_json(args):
+        print_json(details)
+        return 0
+    print(f"{details['name']}: comes with the product")
+    for label in ("base", "licence"):
+        print(f"  {label:16} {details[label]}")
+    print(f"  {'on disk':16} {megabytes(details['size_bytes'])}")
+    print(f"  {'folder':16} {details['folder']}")
+    print(f"  {'card':16} {Path(details['folder']) / 'README.md'}")
+    return 0
+
+
 def _optimize(
     entry: Entry, args: argparse.Namespace, settings: Settings, progress: TerminalProgress
 ) -> Path | None:
@@ -155,11 +171,11 @@ def _optimize(
     if args.optimize is None or entry.kind != "generator":
         return None
     from rag.models.optimize import optimize
-    from rag.models.processor import DEFAULT_PRECISION
+    from rag.models.processor import fastest_precision
     from rag.models.resolver import resolve
 
     model = resolve(entry.name, settings.cache)
-    precision = DEFAULT_PRECISION if args.optimize == "auto" else args.optimize
+    precision = fastest_precision() if args.optimize == "auto" else args.optimize
     return optimize(model, settings.cache, precision, progress=progress, verify=args.verify).folder
 
 

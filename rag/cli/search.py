@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HELP = "search an index"
 SNIPPET_CHARS = 300
 SHOWN_EXPANSION = 8
+SHOWN_TERMS = 12
 
 
 def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
@@ -157,8 +158,10 @@ def render_hit(hit: Hit) -> str:
         f"     {snippet}{more}",
     ]
     if hit.matched_terms:
-        terms = "  ".join(f"{t.term} {t.product:.2f}" for t in hit.matched_terms[:12])
-        lines.append(f"     {shade(terms, 'dim')}")
+        for name in dict.fromkeys(term.retriever for term in hit.matched_terms):
+            own = [term for term in hit.matched_terms if term.retriever == name]
+            terms = "  ".join(f"{t.term} {t.product:.2f}" for t in own[:SHOWN_TERMS])
+            lines.append(f"     {shade(f'{name}: {terms}', 'dim')}")
     added = [one for one in hit.expansion if one.matched][:SHOWN_EXPANSION]
     if added:
         words = "  ".join(f"{one.term} ← {one.source or 'the whole'}" for one in added)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from rag.compress.compression import Passage
 from rag.retrievers.retriever import Retriever
+
+if TYPE_CHECKING:
+    from rag.gear.locator import Locator, ScoredSentence
+
+LEAST_SHARED = 0.5
+"""Of the shorter of two sentences, what must lie in both for them to be taken for one."""
 
 
 class Place(NamedTuple):
@@ -50,3 +56,30 @@ class DenseSentences:
             raise AssertionError(f"{self.name} is not a dense retriever")
         found: list[float] = np.maximum(there @ asked, 0.0).tolist()
         return found
+
+
+class LocatedSentences:
+    """Shares of a question's attention by GeAR, which is opened when a question is first asked."""
+
+    name = "locator"
+
+    def __init__(self, locator: Callable[[], Locator]) -> None:
+        self._locator = locator
+
+    def score(
+        self, question: str, passages: Sequence[Passage], places: Sequence[Place]
+    ) -> list[float]:
+        """The sentence's share within its passage: all of a passage's sum to about 1."""
+        documents = [(passage.title, passage.text) for passage in passages]
+        located = self._locator().locate(question, documents)
+        return [_share(place, located[place.hit]) for place in places]
+
+
+def _share(place: Place, located: Sequence[ScoredSentence]) -> float:
+    """The largest share of what the locator calls a sentence and that is this one, more or less."""
+    shares = [0.0]
+    for one in located:
+        shared = min(place.end, one.end) - max(place.start, one.start)
+        if shared > LEAST_SHARED * min(place.end - place.start, one.end - one.start):
+            shares.append(one.score)
+    return max(shares)

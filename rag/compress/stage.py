@@ -39,18 +39,16 @@ def shorten(
     evidence: Sequence[Hit],
     options: Compression,
     tokenizer: TokenCounter,
-    located: Sequence[tuple[int, Span]] = (),
 ) -> Shown:
     """The evidence for the prompt; citations go on to be made from the evidence itself.
 
-    `located` are places (number of the hit, span of its text) known to answer: they are kept, and
-    so are the sentences that a model pointed at.
+    The sentences that a model pointed at are kept.
     """
     passages = [Passage(hit.text, hit.id, hit.title, hit.score) for hit in evidence]
     pointed = [
         (number, Span(*place)) for number, hit in enumerate(evidence) for place in pointed_at(hit)
     ]
-    found = compressor.compress(passages, question, options, tokenizer, [*located, *pointed])
+    found = compressor.compress(passages, question, options, tokenizer, pointed)
     hits = [
         msgspec.structs.replace(hit, text=kept.text.text)
         for hit, kept in zip(evidence, found.texts, strict=True)

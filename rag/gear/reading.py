@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from indexes.errors import ModelError
 from indexes.sentences import sentence_spans
 
 NOBODY = -1
 """The owner of tokens that are of no sentence: special ones and the title's."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 TITLE_SHARE = 4
 """A title takes at most one part in so many of a window."""
@@ -61,7 +64,7 @@ class GearTokens:
 
     def question(self, text: str, max_tokens: int) -> ReadQuestion:
         """A question; what is too long for the model is cut off."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = self._encoded(text)
         room = max_tokens - 2
         ids = [self.first, *found.ids[:room], self.last]
         places = [(0, 0), *found.offsets[:room], (0, 0)]
@@ -69,7 +72,7 @@ class GearTokens:
 
     def ids(self, text: str) -> list[int]:
         """Plain token ids."""
-        found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        found: list[int] = self._encoded(text).ids
         return found
 
     def text(self, ids: Sequence[int]) -> str:
@@ -92,7 +95,7 @@ class GearTokens:
         if sentences is None:
             sentences = sentence_spans(text)
         lead = self.ids(title)[: max_tokens // TITLE_SHARE] if title else []
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = self._encoded(text)
         starts = [start for start, _ in sentences]
         owners = [bisect_right(starts, start) - 1 for start, _ in found.offsets]
         windows = []
@@ -106,6 +109,10 @@ class GearTokens:
                 )
             )
         return ReadText(sentences, windows)
+
+    def _encoded(self, text: str) -> Encoding:
+        """Tokens and their places; a lone surrogate, which UTF-8 cannot hold, counts as U+FFFD."""
+        return self._tokenizer.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
 
     def _special(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)

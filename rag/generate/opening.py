@@ -7,7 +7,7 @@ from rag.config import Settings
 from rag.generate.batching import BatchedModel
 from rag.generate.language_model import LanguageModel
 from rag.models.decoder_graph import Precision
-from rag.models.processor import DEFAULT_PRECISION, multiplies_bytes
+from rag.models.processor import fastest_precision, multiplies_bytes
 from rag.models.resolver import ResolvedModel, resolve
 from rag.progress import Progress, Silent
 
@@ -20,7 +20,7 @@ def open_generator(
 ) -> LanguageModel:
     """The language model `name`, run as `settings.backend` says, for any number of threads.
 
-    `auto` on a CPU is the int4 graph, built at the first call; other
+    `auto` on a CPU is the graph that is fastest there, int8 or int4, built at the first call; other
     devices and architectures without a graph get torch. Raises `ModelError` when the model is not
     here or cannot be loaded, `Unsupported` for a precision asked for by name that its architecture
     has no graph for, or the processor no instructions.
@@ -33,7 +33,7 @@ def precision_of(settings: Settings) -> Precision:
     match settings.backend:
         case "int8" | "int4" | "fp32":
             return settings.backend
-    return DEFAULT_PRECISION
+    return fastest_precision()
 
 
 def _open(model: ResolvedModel, settings: Settings, progress: Progress) -> LanguageModel:

@@ -46,6 +46,10 @@ ACCURACY_LEVEL = 4
 SPARE_TOKENS = 16
 """Positions behind the context's end that padded places may stand at."""
 
+_TWO_DIGITS = ("self_attn.q_proj", "mlp.down_proj")
+"""The first modules of those layers whose inputs have two digits at int8: a second one there nearly
+halves the divergence from fp32 (SmolLM2: .0163 to .0089); in all layers it would be .0055."""
+
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 Floats = npt.NDArray[np.float32]
@@ -226,7 +230,8 @@ class _Decoder:
         if self._precision == "int4":
             return self._affine(x, name, weights, bias)
         if self._precision == "int8":
-            return self._integer.write(x, name, weights, bias)
+            digits = 2 if modules[0] in _TWO_DIGITS else 1
+            return self._integer.write(x, name, weights, bias, digits=digits)
         graph = self._graph
         product = graph.node(
             "MatMul",

@@ -27,7 +27,7 @@ from rag.models.safety import check_folder
 from rag.models.smoothing import smoothed
 from rag.progress import Progress, Silent
 
-RECIPE = 3
+RECIPE = 4
 """Raised when a graph written by older code must not be used any more."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -20,6 +20,6 @@ def multiplies_bytes() -> bool:
     return any(capabilities.get(name, False) for name in BYTE_PRODUCTS)
 
 
-DEFAULT_PRECISION: Precision = "int4"
-"""What answers on a CPU unless told otherwise. int8 reads prompts twice as fast where the processor
-multiplies bytes, but strays further from the model's own distributions (README)."""
+def fastest_precision() -> Precision:
+    """The precision of the default backend on this machine."""
+    return "int8" if multiplies_bytes() else "int4"

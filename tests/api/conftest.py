@@ -342,7 +342,13 @@ def tiny_index(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     root = tmp_path_factory.mktemp("root")
     inputs = root / "documents.jsonl"
     inputs.write_text("".join(json.dumps(document) + "\n" for document in REAL_DOCUMENTS))
-    settings = Settings(root=root / "indexes", cache=root, generator=str(root / "absent"))
+    settings = Settings(
+        root=root / "indexes",
+        cache=root,
+        generator=str(root / "absent"),
+        compressor="none",
+        sentence_scorer="none",
+    )
     request = BuildRequest(
         name="tiny",
         inputs=[inputs],

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "generate"))
 from tiny_decoders import save_tiny_decoder
 
 from indexes.errors import InvalidInput, UsageError
+from rag.bench.concurrency import with_room
 from rag.bench.identity import Check, first_difference, usable_backends
 from rag.cli import bench
 from rag.cli.main import common_flags
@@ -47,6 +48,12 @@ def run(settings: Settings, *arguments: str) -> int:
     bench.add_parser(parser.add_subparsers(), common_flags())
     args = parser.parse_args(["bench", *arguments])
     return int(args.run(args, settings))
+
+
+def test_all_streams_may_decode_together(settings):
+    """There are slots for so many only: the rest would be fed one by one, and that be measured."""
+    assert with_room(settings, (1, 40)).max_concurrency == 40
+    assert with_room(settings, (1, 2)).max_concurrency == settings.max_concurrency
 
 
 def test_streams_and_their_ratios(settings, data, capsys):

@@ -109,6 +109,22 @@ def test_rows_ratios_and_floor(data, settings, capsys):
     assert "floor" in capsys.readouterr().out
 
 
+def test_a_ratio_is_the_median_over_prompts():
+    """One prompt at which the machine was busy changes no ratio, and one of one token none."""
+    from rag.bench.decode import GENERATE, PLAIN, _rows
+    from rag.bench.decoders import Decoded
+    from rag.bench.prompts import BenchPrompt
+
+    prompts = [BenchPrompt("a", [1, 2])] * 4
+    ours = [Decoded([1] * 11, 1.0, 2.0)] * 3 + [Decoded([1], 1.0, 1.0)]
+    theirs = [Decoded([1] * 11, 1.0, total) for total in (5.0, 6.0, 900.0, 3.0)]
+    plain, generate = _rows(prompts, {PLAIN: ours, GENERATE: theirs})
+    assert plain.ratio_vs_generate == 5
+    assert plain.ratio_vs_generate_answer == pytest.approx((2.5 + 3) / 2, rel=0.2)
+    assert generate.ratio_vs_generate == 1
+    assert generate.ratio_vs_genai is None
+
+
 def test_our_fp32_writes_what_transformers_writes(folder, settings):
     full = open_generator(str(folder), Settings(settings.root, settings.cache, backend="fp32"))
     prompt = load_chat_tokenizer(folder).encode("It was the best of times")

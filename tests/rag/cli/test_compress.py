@@ -33,6 +33,7 @@ def compress(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rag.compress.opening.resolve", resolve)
     monkeypatch.setenv("RAG_GENERATOR", "words")
     monkeypatch.setenv("RAG_COMPRESSOR", "none")
+    monkeypatch.setenv("RAG_SENTENCE_SCORER", "none")
 
     def run(*flags, text=None):
         content = TEXT.encode() if text is None else text

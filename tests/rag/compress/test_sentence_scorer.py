@@ -13,8 +13,9 @@ from indexes.representation import PassageVectors, QueryVector
 from rag.compress.compression import Passage
 from rag.compress.opening import open_compressor
 from rag.compress.relevance import sentences_of
-from rag.compress.sentence_scorer import DenseSentences, Place
+from rag.compress.sentence_scorer import DenseSentences, LocatedSentences, Place
 from rag.config import Settings
+from rag.gear.locator import ScoredSentence
 from rag.retrievers.retriever import EncodedQuery
 
 TEXT = "A cat sleeps. A dog barks. A cat and a dog meet. Nothing."
@@ -66,3 +67,38 @@ def test_a_sparse_retriever_scores_no_sentences(tmp_path: Path):
     settings = Settings(root=tmp_path, cache=tmp_path, compressor="none", sentence_scorer="bm25")
     with pytest.raises(UsageError, match="no dense retriever"):
         open_compressor(settings)
+
+
+def test_a_locator_is_opened_once_asked_and_its_sentences_may_be_cut_otherwise():
+    opened = []
+
+    class Cuts:
+        """It takes the first two sentences for one and does not see the last."""
+
+        def locate(self, question, documents):
+            opened.append(question)
+            assert documents == [("Pets", TEXT)]
+            return [[ScoredSentence(0, 26, 0.7), ScoredSentence(27, 48, 0.3)]]
+
+    scorer = LocatedSentences(Cuts)
+    assert not opened
+    places = [Place(0, 0, 13), Place(0, 14, 26), Place(0, 27, 48), Place(0, 49, 57)]
+    assert scorer.score("a cat?", [Passage(TEXT, title="Pets")], places) == [0.7, 0.7, 0.3, 0.0]
+    assert opened == ["a cat?"]
+
+
+@pytest.mark.slow
+def test_the_shipped_locator_finds_the_sentence_that_the_words_do_not():
+    """The question shares "Berlin" with the wrong sentence and no word with the right one."""
+    text = (
+        "Berlin has many museums and theatres. Ms Weber took office as mayor in 2001. "
+        "The trams run until midnight."
+    )
+    settings = Settings(compressor="none")
+    compressor = open_compressor(settings)
+    assert compressor.sentences is not None
+    question = "Since when has Ms Weber governed Berlin?"
+    places = [Place(0, 0, 37), Place(0, 38, 76), Place(0, 77, 106)]
+    shares = compressor.sentences.score(question, [Passage(text)], places)
+    assert shares[1] == max(shares)
+    assert sum(shares) == pytest.approx(1, abs=1e-5)

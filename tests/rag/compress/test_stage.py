@@ -9,7 +9,6 @@ from toy_classifiers import PROSE
 from rag.compress.compression import Compression, Passage
 from rag.compress.compressor import Compressor
 from rag.compress.stage import shorten
-from rag.compress.words import Span
 from rag.search import Highlight, Hit, StageScore
 
 
@@ -28,16 +27,6 @@ def test_hits_keep_all_but_their_text():
         assert msgspec.structs.replace(after, text=before.text) == before
         assert 0 < len(after.text) < len(before.text)
     assert len(shown[0].text) > len(shown[1].text)
-
-
-def test_what_was_located_stays_whole():
-    hits = [hit("a", PROSE), hit("b", PROSE.upper())]
-    place = Span(PROSE.index("Nobody"), PROSE.index("Nobody") + len("Nobody objected!"))
-    asked = Compressor(), "Who found radium?", hits, Compression(rate=0.2), Letters()
-    assert "NOBODY" not in "".join(one.text for one in shorten(*asked).evidence)
-    shown, _ = shorten(*asked, located=[(1, place)])
-    assert "NOBODY OBJECTED!" in shown[-1].text
-    assert shown[-1].id == "b"
 
 
 def test_hits_without_a_word_left_are_not_shown():

@@ -20,6 +20,7 @@ TEXTS = [
     "سمكة. قطة. لا.",
     "a" * 200,
     "e\u0301e\u0301 \u0645\u0631 🙂🙂. \u200bx.\x00y",
+    "A \ud800 alone. \ud83d\ude00 in halves.",
     "One is short. " + "two " * 80 + ". Three is short too.",
 ]
 

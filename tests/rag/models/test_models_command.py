@@ -60,6 +60,18 @@ def test_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         run(tmp_path, "info", "minlm")
 
 
+def test_info_about_what_comes_with_the_product(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "info", "gear") == 0
+    text = capsys.readouterr().out
+    assert "all-minilm-l6-v2" in text
+    card = next(line for line in text.splitlines() if "card" in line).split()[-1]
+    assert Path(card).is_file()
+    assert run(tmp_path, "info", "gear", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "shipped"
+
+
 def test_pull_says_sizes_first_and_prints_folders(
     shelf: Shelf,
     dense_entry: Entry,
