@@ -22,7 +22,7 @@ class QueryEncoder:
     """A retriever whose single queries are gathered and remembered; otherwise it is that one.
 
     A query gets the same vector as alone but for the rounding of float32: a batch is padded.
-    At most `n_threads` batches are encoded at a time.
+    Fewer than `n_threads` batches are encoded at a time, or one.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class QueryEncoder:
         self._workers = WorkerThreads(n_threads)
         self._lock = threading.Lock()
         self._n_running = 0
-        self._gather = Gather[str, EncodedQuery](self._compute, n_seats=n_threads, sizes=sizes)
+        # One core is left to what Python does for the same requests.
+        seats = max(1, n_threads - 1)
+        self._gather = Gather[str, EncodedQuery](self._compute, n_seats=seats, sizes=sizes)
 
     def encode_passages(
         self, texts: Sequence[str], on_done: Callable[[int], None]

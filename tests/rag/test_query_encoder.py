@@ -82,7 +82,7 @@ def test_a_query_alone_has_all_threads_unless_the_machine_is_crowded(monkeypatch
 def test_in_a_crowd_batches_are_encoded_side_by_side(monkeypatch):
     monkeypatch.setattr(query_encoder, "crowded", lambda _: False)
     retriever = Lengths(met=threading.Barrier(2, timeout=20))  # two at once, or this never passes
-    encoder = encoder_of(retriever, n_threads=2)
+    encoder = encoder_of(retriever, n_threads=3)
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda q: encoder.encode_queries([q])[0], ["a", "bc"]))
     assert [int(one.vector.dense[0]) for one in found] == [1, 2]
