@@ -17,9 +17,9 @@ from litestar.types import Receive
 from api.lane import Lane
 from api.limits import Limits
 from api.metrics import Metrics
+from indexes.bounded_cache import CacheState
 from indexes.document import Document
 from rag.answer import AnswerRequest, AnswerResponse
-from rag.bounded_cache import CacheState
 from rag.compress.compression import CompressRequest, CompressResponse
 from rag.generating import GenerateRequest, GenerateResponse
 from rag.information import IndexInfo, Information

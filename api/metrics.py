@@ -19,8 +19,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from api.endpoint import SCOPE_KEY
 from api.lane import Lane
+from indexes.bounded_cache import CacheState
 from rag.answer import AnswerResponse, DecodeReport, Usage
-from rag.bounded_cache import CacheState
 from rag.compress.compression import CompressResponse
 from rag.generating import GenerateResponse
 from rag.search import SearchResponse

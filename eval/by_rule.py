@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, median
 
 import msgspec
+import numpy as np
 
 from eval.compare import Comparison, compare
 from eval.rules import PLAIN, check_rules, decode_by
+from eval.significance import bootstrap_interval
 from indexes.errors import InvalidInput
 from rag.answer import AnswerRequest, AnswerResponse, Decode
 from rag.progress import Progress
@@ -42,15 +44,16 @@ class RuleAnswer(msgspec.Struct, frozen=True):
 class RuleRow(msgspec.Struct, frozen=True):
     """One rule over all questions: `measures` are means, `n` questions each.
 
-    `against` compares each measure with the first rule's, unless it is that one. `median_ms` is the
-    whole time of a text; `cost` the median over questions of the time of one token, by the first
-    rule's for the same question.
+    `against` compares each measure with the first rule's, unless it is that one, and `bounds` are
+    those of the difference at 95 %. `median_ms` is the whole time of a text; `cost` the median over
+    questions of the time of one token, by the first rule's for the same question.
     """
 
     rule: str
     n: int
     measures: dict[str, float]
     against: dict[str, Comparison]
+    bounds: dict[str, tuple[float, float]]
     median_ms: float
     cost: float
 
@@ -110,6 +113,7 @@ def rule_rows(answers: Sequence[RuleAnswer], measures: Sequence[str]) -> list[Ru
             n=len(found),
             measures={m: mean(runs[rule][m].values()) for m in shown},
             against={one.measure: one for one in compared if one.run == rule},
+            bounds={m: _bounds(runs[rule][m], runs[first][m]) for m in shown if rule != first},
             median_ms=median(one.ms for one in found.values()),
             cost=median(
                 _token_ms(one) / _token_ms(by_rule[first][id_]) for id_, one in found.items()
@@ -146,6 +150,10 @@ def _applying(
         for id_, one in by_rule[rule].items()
         if all(measure in found[id_].measures for found in by_rule.values())
     }
+
+
+def _bounds(one: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, float]:
+    return bootstrap_interval(np.array([one[id_] - other[id_] for id_ in other], np.float64))
 
 
 def _token_ms(answer: RuleAnswer) -> float:

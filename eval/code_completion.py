@@ -1,12 +1,14 @@
 """What monitors do for code: the identifier after a point, with them and without.
 
 Static analysis is warm: it was asked for the site's members just before, by a question of its own.
-Greedy and without drafts, so that times compare monitors and nothing else.
+Greedy and without drafts, so that times compare monitors and nothing else. The processor's time is
+that of all threads of this process; it says more than a clock where others are at work too.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from statistics import mean, median
 
@@ -39,7 +41,10 @@ class CodePlan(msgspec.Struct, frozen=True):
 
 
 class SiteAnswer(msgspec.Struct, frozen=True):
-    """One site written on. `decode_ms` is the time after the first token, of all other ones."""
+    """One site written on. `decode_ms` is the time after the first token, of all other ones.
+
+    `processor_ms` is the processor's for the whole text, whose prompt had been read.
+    """
 
     id: str
     monitored: bool
@@ -51,6 +56,7 @@ class SiteAnswer(msgspec.Struct, frozen=True):
     n_masked: int
     decode_ms: float
     monitors_ms: float
+    processor_ms: float
 
 
 class CodeReport(msgspec.Struct, frozen=True):
@@ -60,8 +66,9 @@ class CodeReport(msgspec.Struct, frozen=True):
     the tokens ran out; `match`: it is the one that stood there; `reachable`: that one is known, so
     this is the most that `match` can be with monitors. `p` is of Fisher's randomisation test of the
     matches. `token_ms` is without monitors, `constrained_token_ms` what monitors take for each
-    token that they bind, `overhead` all that they take, as a share of the time of decoding the same
-    number of tokens without them. `cold_ms` is the median over sites of the first question to
+    token that they bind, `overhead` all that they take of the decoding thread, as a share of the
+    time of decoding as many tokens without them, and `processor_overhead` how much more of the
+    processor a token takes with them. `cold_ms` is the median over sites of the first question to
     static analysis about a program, which is in none of the times before.
     """
 
@@ -76,6 +83,7 @@ class CodeReport(msgspec.Struct, frozen=True):
     token_ms: float
     constrained_token_ms: float
     overhead: float
+    processor_overhead: float
     cold_ms: float
 
 
@@ -90,6 +98,7 @@ def complete_sites(
     for site in sites:
         # Its prompt is read once, for both.
         memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
+        _complete(model, site, msgspec.structs.replace(plan, max_tokens=1), memory, monitored=False)
         # The library lets go of files that nobody has asked for in ten minutes.
         members(site.program)
         for monitored in (False, True):
@@ -118,6 +127,7 @@ def code_report(sites: Sequence[Site], answers: Sequence[SiteAnswer]) -> CodeRep
         token_ms=token_ms,
         constrained_token_ms=_ratio(monitors_ms, sum(one.n_masked for one in held)),
         overhead=_ratio(monitors_ms, token_ms * sum(one.n_tokens for one in held)),
+        processor_overhead=_ratio(_processor_ms(held), _processor_ms(free)) - 1,
         cold_ms=median(site.known_ms for site in sites),
     )
 
@@ -125,6 +135,7 @@ def code_report(sites: Sequence[Site], answers: Sequence[SiteAnswer]) -> CodeRep
 def _complete(
     model: LanguageModel, site: Site, plan: CodePlan, memory: DraftMemory, *, monitored: bool
 ) -> SiteAnswer:
+    began = time.process_time()
     made = complete(
         model,
         site.program,
@@ -133,6 +144,7 @@ def _complete(
         prompt_tokens=plan.prompt_tokens,
         memory=memory,
     )
+    processor_ms = (time.process_time() - began) * 1000
     found = _WORD.match(made.text)
     written = found[0] if found else ""
     return SiteAnswer(
@@ -146,6 +158,7 @@ def _complete(
         n_masked=made.decode.masked,
         decode_ms=_decode_ms(made),
         monitors_ms=made.timings_ms["monitors"],
+        processor_ms=processor_ms,
     )
 
 
@@ -157,6 +170,11 @@ def _is_begun(made: Completion, written: str, known: frozenset[str]) -> bool:
 
 def _decode_ms(made: Completion) -> float:
     return made.timings_ms["generate"] - (made.decode.first_token_ms or 0.0)
+
+
+def _processor_ms(answers: Sequence[SiteAnswer]) -> float:
+    """Of one token."""
+    return _ratio(sum(one.processor_ms for one in answers), sum(one.n_tokens for one in answers))
 
 
 def _ratio(one: float, other: float) -> float:

@@ -44,7 +44,9 @@ def measure_serving(settings: Settings, requests: Sequence[SearchRequest]) -> Se
     Nothing that was asked before is answered from memory. Raises `EvidentError` with the process'
     last words when it fails.
     """
-    settings = msgspec.structs.replace(settings, result_cache_mb=0, encoding_cache_mb=0)
+    settings = msgspec.structs.replace(
+        settings, result_cache_mb=0, encoding_cache_mb=0, passage_cache_mb=0
+    )
     plain = {
         name: value if isinstance(value, int) else str(value)
         for name, value in msgspec.structs.asdict(settings).items()

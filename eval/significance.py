@@ -63,6 +63,25 @@ def fisher_randomisation(
     return (count + 1) / (n_permutations + 1)
 
 
+def bootstrap_interval(
+    differences: Values, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Bounds of the mean difference: percentiles of the means of queries drawn with replacement.
+
+    Efron's percentile interval at `level`; drawn from `seed`. At least one difference.
+    """
+    n = len(differences)
+    generator = np.random.default_rng(seed)
+    n_rows = max(1, _CHUNK_SIGNS // n)
+    means = np.empty(n_resamples)
+    for start in range(0, n_resamples, n_rows):
+        n_drawn = min(n_rows, n_resamples - start)
+        drawn = generator.integers(0, n, size=(n_drawn, n))
+        means[start : start + n_drawn] = differences[drawn].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's (1979) step-down adjusted p values, in the order given.
 

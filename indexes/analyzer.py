@@ -19,7 +19,7 @@ import hashlib
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -136,6 +136,19 @@ class Analyzer:
     def tokens(self, text: str) -> list[Token]:
         """Index terms of `text` with their places."""
         return [Token(term, start, end) for term, start, end in self._scan(text) if term]
+
+    def places(self, text: str, terms: Container[str]) -> list[Token]:
+        """Those of the text's tokens whose terms are among `terms`, which are not empty."""
+        memo = self._memo
+        if text.isascii():
+            matches = _ASCII_TOKEN.finditer(text)
+        elif not MAYBE_UNSPACED.search(text):
+            matches = _SPACED_TOKEN.finditer(text)
+        else:
+            return [token for token in self.tokens(text) if token.term in terms]
+        return [
+            Token(term, *match.span()) for match in matches if (term := memo[match[0]]) in terms
+        ]
 
     def _scan(self, text: str) -> Iterator[tuple[str, int, int]]:
         memo = self._memo

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from indexes.analyzer import Analyzer, AnalyzerConfig
 from indexes.bm25 import Bm25Statistics
+from indexes.bounded_cache import BoundedCache
 from indexes.document import Document, Passage
+from indexes.document_store import FILE as DOCUMENTS
 from indexes.errors import CorruptIndex, DocumentNotFound, EvidentError, UsageError
 from indexes.filters import Filter, is_empty
 from indexes.gather import Gather
@@ -26,6 +28,9 @@ from indexes.sparse_search import SparseMode
 N_SEATS = 2
 """Searches of one kind that run side by side before others are gathered."""
 
+KnownPassages = BoundedCache[tuple[str, int], Passage]
+"""(the hash of a segment's documents, row in the segment) → the passage."""
+
 _ATTEMPTS = 20
 """A writer may remove old segments between our reading the manifest and opening them."""
 
@@ -34,11 +39,15 @@ class Snapshot:
     """Searches and fetches; stays what it is while writers commit. Safe for threads.
 
     A passage's row is its number over all segments. The three methods of the store port are
-    `search`, `fetch` and the attribute `manifest`.
+    `search`, `fetch` and the attribute `manifest`. `passages` remembers what was fetched; several
+    snapshots may share it.
     """
 
-    def __init__(self, folder: Path, *, checksums: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, checksums: bool = False, passages: KnownPassages | None = None
+    ) -> None:
         self.folder = folder
+        self._known_passages = passages
         self.manifest, self.segments = _open(folder, checksums=checksums)
         self.analyzer = _analyzer(self.manifest)
         self._ids: list[list[str]] | None = None
@@ -138,10 +147,25 @@ class Snapshot:
             base, end = int(self._bases[number]), int(self._bases[number + 1])
             local = [row - base for row in rows if base <= row < end]
             if local:
-                passages = segment.store.passages(local)
-                for row, passage in passages.items():
+                for row, passage in self._passages(segment, local).items():
                     found[row + base] = msgspec.structs.replace(passage, row=row + base)
         return [found[row] for row in rows]
+
+    def _passages(self, segment: Segment, rows: Sequence[int]) -> dict[int, Passage]:
+        """A segment's passages by its own rows, those that are known from memory."""
+        known = self._known_passages
+        if known is None:
+            return segment.store.passages(rows)
+        content = segment.entry.files[DOCUMENTS].sha256
+        found = {row: known.get((content, row)) for row in rows}
+        kept = {row: passage for row, passage in found.items() if passage is not None}
+        missing = [row for row in rows if row not in kept]
+        if missing:
+            read = segment.store.passages(missing)
+            for row, passage in read.items():
+                known.put((content, row), passage)
+            kept |= read
+        return kept
 
     def matched(
         self, name: str, query: QueryVector, rows: Sequence[int]

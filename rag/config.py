@@ -38,8 +38,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `encode_precision` `bfloat16` makes dense and duplex encoders twice as fast on processors that
     compute it, at vectors that differ by its rounding.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice;
-    `result_cache_mb` bounds the responses of searches and `encoding_cache_mb` the vectors of
-    queries that are kept; 0 keeps none.
+    `result_cache_mb` bounds the responses of searches, `encoding_cache_mb` the vectors of queries
+    and `passage_cache_mb` the texts of passages that are kept; 0 keeps none.
     The server reads `host`, `port`, `workers` (processes), `log_format` and what begins with
     `max_`; with `require_keys` it asks for a key even before the first was made. Builds over REST
     may read what is in `inputs`.
@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     result_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 32
     encoding_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 32
+    passage_cache_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 64
     n_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     encode_precision: Precision = "float32"
     encode_batch_tokens: Annotated[int, Meta(ge=64, le=1_000_000)] = 4096

@@ -58,9 +58,7 @@ def highlights_of(
     joined: list[Highlight] = []
     if not terms:
         return joined
-    for token in analyzer.tokens(text):
-        if token.term not in terms:
-            continue
+    for token in analyzer.places(text, terms):
         if joined and token.start <= joined[-1].end:
             end = max(joined[-1].end, token.end)
             joined[-1] = msgspec.structs.replace(joined[-1], end=end)

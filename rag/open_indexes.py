@@ -9,11 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from indexes.bounded_cache import BoundedCache, CacheState
+from indexes.document import Passage, passage_bytes
 from indexes.errors import CorruptIndex
 from indexes.library import index_folder, index_names, resolve_alias
 from indexes.manifest import MANIFEST
 from indexes.segment import check_segment
-from indexes.snapshot import Snapshot
+from indexes.snapshot import KnownPassages, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +34,13 @@ class OpenIndexes:
     """Owns the snapshots of the indexes under a root. Safe for threads.
 
     An index whose files were found to be damaged is quarantined: it is not opened again until
-    another commit has replaced it. The others are served.
+    another commit has replaced it. The others are served. Passages that were fetched are kept in
+    `passage_bytes` of memory; they stay good over commits that leave their segment as it is.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, passage_bytes: int = 0) -> None:
         self._root = root
+        self._passages: KnownPassages = BoundedCache(passage_bytes, _weight)
         self._lock = threading.Lock()
         self._serials = itertools.count()
         self._opened: dict[Path, Opened] = {}
@@ -53,10 +57,11 @@ class OpenIndexes:
             self._check_quarantine(folder, stamp)
             try:
                 # The old snapshot closes itself when the last request that uses it lets go.
-                opened = Opened(stamp, next(self._serials), Snapshot(folder))
+                snapshot = Snapshot(folder, passages=self._passages)
             except CorruptIndex as error:
                 self._quarantine(folder, stamp, str(error))
                 raise
+            opened = Opened(stamp, next(self._serials), snapshot)
             self._opened[folder] = opened
             return opened
 
@@ -94,6 +99,11 @@ class OpenIndexes:
             for opened in self._opened.values():
                 opened.snapshot.close()
             self._opened.clear()
+        self._passages.clear()
+
+    def passages(self) -> CacheState:
+        """How the memory of fetched passages does."""
+        return self._passages.state()
 
     def _check_quarantine(self, folder: Path, stamp: Stamp) -> None:
         known = self._damaged.get(folder)
@@ -129,3 +139,7 @@ def _stamp(folder: Path) -> Stamp:
     except OSError:
         return (0, 0)
     return (status.st_mtime_ns, status.st_ino)
+
+
+def _weight(_: tuple[str, int], passage: Passage) -> int:
+    return passage_bytes(passage)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from indexes.bounded_cache import BoundedCache, CacheState
 from indexes.snapshot import Snapshot
-from rag.bounded_cache import BoundedCache, CacheState
 from rag.config import Settings
 from rag.query_encoder import Encodings, QueryEncoder, encoding_bytes
 from rag.retrievers.opening import open_retriever
 from rag.retrievers.retriever import Retriever
+from rag.retrievers.worker_threads import threads_for
 
 
 class OpenRetrievers:
@@ -54,7 +55,13 @@ class OpenRetrievers:
             key = msgspec.json.encode(retriever.entry)
             with self._lock:
                 if key not in self._encoders:
-                    self._encoders[key] = QueryEncoder(retriever, key, self._encodings, self._tell)
+                    self._encoders[key] = QueryEncoder(
+                        retriever,
+                        key,
+                        self._encodings,
+                        self._tell,
+                        n_threads=threads_for(self._settings.device),
+                    )
                 found[name] = self._encoders[key]
         return found
 

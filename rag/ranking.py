@@ -84,7 +84,9 @@ def _rank_one(
     for choice in choices:
         with watch.stage(f"search.{choice.name}"):
             vector = searched(encoded[choice.name].vector, choice)
-            found = snapshot.search(choice.name, vector, max(choice.limit, limit), allowed)
+            # A ranking alone is not fused: what is not shown need not be found.
+            wanted = limit if len(choices) == 1 else max(choice.limit, limit)
+            found = snapshot.search(choice.name, vector, wanted, allowed)
             rankings[choice.name] = _keyed(snapshot, found, choice.weight)
     with watch.stage("fuse"):
         candidates = fuse(rankings, fusion, limit)

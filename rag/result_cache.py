@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rag.bounded_cache import BoundedCache
+from indexes.bounded_cache import BoundedCache
 from rag.search import SearchRequest, SearchResponse
 
 ENTRY_BYTES = 500

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from indexes.bounded_cache import CacheState
 from indexes.document import Document
 from indexes.errors import EvidentError
 from indexes.library import read_aliases, set_alias
@@ -18,7 +19,6 @@ from indexes.snapshot import Snapshot
 from rag import stages
 from rag.answer import AnswerRequest, AnswerResponse
 from rag.answering import answer_from
-from rag.bounded_cache import CacheState
 from rag.config import Settings
 from rag.documents import delete_document, put_document
 from rag.explain import explained
@@ -68,7 +68,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._indexes = OpenIndexes(settings.root)
+        self._indexes = OpenIndexes(settings.root, settings.passage_cache_mb * 1_000_000)
         self._retrievers = OpenRetrievers(settings)
         self._results = ResultCache(settings.result_cache_mb * 1_000_000)
         self._generator: Generator | None = None
@@ -306,7 +306,11 @@ class Service:
 
     def cache_states(self) -> dict[str, CacheState]:
         """How the caches do."""
-        return {"results": self._results.state(), "encodings": self._retrievers.encodings()}
+        return {
+            "results": self._results.state(),
+            "encodings": self._retrievers.encodings(),
+            "passages": self._indexes.passages(),
+        }
 
     def ready(self) -> bool:
         """Whether the generator is loaded."""

@@ -80,6 +80,7 @@ def _write(report: CodeReport) -> None:
         ["ms a token", f"{report.token_ms:.1f}", "", ""],
         ["monitors, ms a token they bind", "", f"{report.constrained_token_ms:.1f}", ""],
         ["monitors, share of decoding", "", f"{report.overhead:.1%}", ""],
+        ["more of the processor a token", "", f"{report.processor_overhead:.1%}", ""],
         ["first question of a program, ms", "", f"{report.cold_ms:.0f}", ""],
     ]
     write_table(["", "free", "monitored", ""], rows)

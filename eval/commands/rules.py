@@ -138,11 +138,12 @@ def _write(rows: Sequence[RuleRow]) -> None:
         for measure in measures:
             against = row.against.get(measure)
             line.append(f"{row.measures[measure]:.4f}")
-            line += (
-                ["", ""]
-                if against is None
-                else [f"{against.difference:+.4f}", f"{against.p_fisher_holm:.3g}"]
-            )
+            if against is None:
+                line += ["", "", ""]
+            else:
+                low, high = row.bounds[measure]
+                line += [f"{against.difference:+.4f}", f"{low:+.4f}..{high:+.4f}"]
+                line.append(f"{against.p_fisher_holm:.3g}")
         cells.append([*line, f"{row.median_ms:.0f}", f"{row.cost:.2f}x"])
-    header = ["rule", *(cell for m in measures for cell in (m, "", "p (Holm)"))]
+    header = ["rule", *(cell for m in measures for cell in (m, "", "95 %", "p (Holm)"))]
     write_table([*header, "ms a text", "a token"], cells)

@@ -1,9 +1,10 @@
 """SPLADE encoding: ours against sentence-transformers, same weights, same texts, in one process.
 
 The peer is what a person would write: `SparseEncoder(folder).encode(texts)`. Rounds alternate, so
-that a noisy machine disturbs both alike; figures are medians. The floor is the product that
-neither can avoid, every token's hidden state times every vocabulary row: 2 · tokens · V · d
-operations, timed as plain matrix products in blocks that fit the cache.
+that a noisy machine disturbs both alike; figures are medians. The floor is what no way can avoid
+that multiplies every token's hidden state with every vocabulary row in float32: 2 · tokens · V · d
+operations, timed as plain matrix products in blocks that fit the cache. Ours is below it where
+the processor multiplies bytes (`rag.retrievers.screened_pooling`).
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class EncodeBench(msgspec.Struct, frozen=True):
     """What came of it.
 
     `ratio` is ours over the peer's documents per second, `cpu_ratio` the same by CPU time.
-    `share_of_floor` is the floor's CPU time over ours: 1 would mean that nothing but the product
-    costs time.
+    `share_of_floor` is the floor's CPU time over ours: 1 is what would come of a float32 product
+    alone.
     """
 
     model: str

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         f"greatest difference {found.max_abs_difference:.2g}"
     )
     print(
-        f"  the product alone runs at {found.floor_gflop_per_s:.0f} GFLOP/s and is "
+        f"  the float32 product alone runs at {found.floor_gflop_per_s:.0f} GFLOP/s and takes "
         f"{found.share_of_floor:.0%} of our time"
     )
     return 0

@@ -9,12 +9,13 @@ stop them.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from indexes.errors import ModelError
-from rag.generate.language_model import Context, LanguageModel, Tokenizer
+from indexes.errors import InvalidInput, ModelError
+from rag.generate.language_model import Context, Feed, LanguageModel, Tokenizer
 from rag.generate.prefix_cache import ForkableContext
 from rag.generate.turns import Job, Turns
 
@@ -67,6 +68,20 @@ class BatchedModel:
             raise ModelError(f"{self.name} has contexts that cannot be copied")
         return BatchedContext(context, self._turns, self._clock)
 
+    def forward_beside(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+        """Logits of each feed, of contexts of this model; see `BesideModel`."""
+        started = self._clock()
+        contexts, wake = [_ours(feed.context) for feed in feeds], threading.Event()
+        jobs = [
+            context.job(feed.token_ids, last_only=feed.last_only, wake=wake)
+            for context, feed in zip(contexts, feeds, strict=True)
+        ]
+        logits = self._turns.compute_all(jobs)
+        waited_s = self._clock() - started - sum(job.share_s for job in jobs)
+        for context, job in zip(contexts, jobs, strict=True):
+            context.note(job, waited_s)
+        return logits
+
 
 class BatchedContext:
     """One sequence; see `rag.generate.language_model.SharingContext`."""
@@ -91,11 +106,21 @@ class BatchedContext:
     def forward(self, token_ids: Sequence[int], *, last_only: bool = False) -> torch.Tensor:
         """Append tokens when it is their turn; float32 logits as of the model's own context."""
         started = self._clock()
-        job = Job(self._context, token_ids, last_only)
+        job = self.job(token_ids, last_only=last_only)
         logits = self._turns.compute(job)
-        self.load = job.load
-        self.waited_s += self._clock() - started - job.share_s
+        self.note(job, self._clock() - started - job.share_s)
         return logits
+
+    def job(
+        self, token_ids: Sequence[int], *, last_only: bool, wake: threading.Event | None = None
+    ) -> Job:
+        """A forward of this context, to be computed."""
+        return Job(self._context, token_ids, last_only, wake)
+
+    def note(self, job: Job, waited_s: float) -> None:
+        """A job of this context was computed, after so long a wait for others."""
+        self.load = job.load
+        self.waited_s += waited_s
 
     def crop(self, position: int) -> None:
         """Forget every token after the first `position`."""
@@ -104,3 +129,9 @@ class BatchedContext:
     def fork(self, position: int) -> BatchedContext:
         """A context of its own that holds the first `position` tokens of this one."""
         return BatchedContext(self._context.fork(position), self._turns, self._clock)
+
+
+def _ours(context: Context) -> BatchedContext:
+    if not isinstance(context, BatchedContext):
+        raise InvalidInput("this context is another model's")
+    return context

@@ -50,8 +50,8 @@ class ContextAware:
     """cad and adacad, as `rag.generate.distribution.Contrast`; one request's."""
 
     def __init__(self, faithful: Faithful, null: NullBranch) -> None:
+        self.null = null
         self._faithful = faithful
-        self._null = null
         self._n_prompt: int | None = None
         self._alphas: dict[int, float] = {}
 
@@ -62,7 +62,7 @@ class ContextAware:
         if self._n_prompt is None:
             self._n_prompt = len(prefix)
         n_generated = len(prefix) - self._n_prompt
-        null_logits = self._null.rows([*prefix[self._n_prompt :], *draft], len(draft) + 1)
+        null_logits = self.null.rows([*prefix[self._n_prompt :], *draft], len(draft) + 1)
         alpha = self._weights(logits, null_logits)
         self._alphas.update(enumerate(alpha.tolist(), n_generated))
         return contrasted(logits, null_logits, alpha)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
 from indexes.errors import ModelError
 from rag.answer import Decode
 from rag.generate.constraint import Constraint
+from rag.generate.language_model import Context
 
 if TYPE_CHECKING:
     import torch
@@ -39,15 +40,28 @@ NUCLEUS_TOKENS = (256, 4096)
 """Top-p looks for the nucleus among so many tokens first, which is far faster than to sort all."""
 
 
+class Beside(Protocol):
+    """What a contrast computes of the same tokens after another prompt."""
+
+    def forward_with(
+        self, context: Context, token_ids: Sequence[int], generated: Sequence[int]
+    ) -> torch.Tensor:
+        """`context.forward(token_ids)`, in one run with what the contrast will need after it.
+
+        `generated` is all that was generated, with the draft, and ends with `token_ids`.
+        """
+
+
 class Steering(msgspec.Struct, frozen=True):
     """What bends the model's distribution before temperature and top-p, in this order.
 
-    `plausibility` is beta of contrastive decoding; 0 is off.
+    `plausibility` is beta of contrastive decoding; 0 is off. `beside` is fed with the target.
     """
 
     contrast: Contrast | None = None
     constraints: tuple[Constraint, ...] = ()
     plausibility: float = 0.0
+    beside: Beside | None = None
 
 
 def is_greedy(decode: Decode) -> bool:

@@ -95,11 +95,23 @@ class Feed(NamedTuple):
 class TogetherModel(LanguageModel, Protocol):
     """A model that feeds several contexts at once for less than one after the other."""
 
-    def forward_together(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+    def forward_together(self, feeds: Sequence[Feed], *, exact: bool = False) -> list[torch.Tensor]:
         """What each `context.forward` would return, of contexts that are all different.
 
-        But for rounding: kernels may depend on what is fed together. Raises what `forward` raises;
-        then no context has changed.
+        But for rounding, unless `exact`: kernels may depend on what is fed together. Raises what
+        `forward` raises; then no context has changed.
+        """
+
+
+@runtime_checkable
+class BesideModel(LanguageModel, Protocol):
+    """A model that takes forwards of one request that need not wait for each other at once."""
+
+    def forward_beside(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+        """What each `context.forward` would return, of contexts that are all different.
+
+        To the last bit where `forward` itself does not depend on what is fed at once, as long as no
+        other request is fed with them. Raises what `forward` raises.
         """
 
 

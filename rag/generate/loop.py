@@ -125,6 +125,7 @@ class _Request:
         self._prefix = list(prompt_ids)
         self._track = ConstraintTrack(steering.constraints, prompt_ids)
         self._sampler = Sampler(decode, steering, self._track)
+        self._beside = steering.beside
         self._watch = watch
         self._clock = clock
         self._drafter = open_drafter(decode, model, len(prompt_ids), drafting, self._sampler, watch)
@@ -175,7 +176,7 @@ class _Request:
         if self._watch.cancelled():
             return None
         waited_s = self._waited_s()
-        logits = self._context.forward([self._prefix[-1], *draft.token_ids])
+        logits = self._forward(draft)
         waited_s = self._waited_s() - waited_s
         reason, n_accepted = self._commit(logits, draft)
         self._context.crop(min(self._context.position, len(self._prefix) - 1))
@@ -191,6 +192,14 @@ class _Request:
                 self._clock() - drafted_at - waited_s,
             )
         return reason
+
+    def _forward(self, draft: Draft) -> torch.Tensor:
+        """The target's rows after the last token and after each of the draft."""
+        token_ids = [self._prefix[-1], *draft.token_ids]
+        if self._beside is None:
+            return self._context.forward(token_ids)
+        generated = [*self._prefix[self._n_prompt :], *draft.token_ids]
+        return self._beside.forward_with(self._context, token_ids, generated)
 
     def _waited_s(self) -> float:
         """Seconds that others' forwards have taken from this request."""

@@ -7,8 +7,8 @@ in twenty falls on the other side of a tie. So a sequence that is fed alone neve
 a single token or, except at int8, a product with a single row, for which onnxruntime has kernels of
 their own (which, depends on the processor), but over two, the second a spare: then logits do not
 depend, by a single bit, on how many tokens are fed at once, and neither does the text on drafts,
-pieces or kept prefixes. Sequences fed together do without the spare, as it costs half as much again
-there.
+pieces or kept prefixes. Sequences of several requests do without the spare when they are fed
+together, as it costs half as much again there.
 """
 
 from __future__ import annotations
@@ -66,20 +66,23 @@ class OnnxModel:
         """A fresh, empty context with a key-value cache of its own."""
         return OnnxContext(self, KeyValueCache(self.shape))
 
-    def forward_together(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
-        """Logits of each feed, computed in one run; those without a slot come one by one."""
+    def forward_together(self, feeds: Sequence[Feed], *, exact: bool = False) -> list[torch.Tensor]:
+        """Logits of each feed, computed in one run; those without a slot come one by one.
+
+        `exact`: with a spare for everyone who needs one, so to the bit what each gets alone.
+        """
         contexts = [_ours(feed.context) for feed in feeds]
         pieces = [
             context.piece(feed.token_ids, feed.last_only)
             for context, feed in zip(contexts, feeds, strict=True)
         ]
-        logits = self._compute(contexts, pieces)
+        logits = self._compute(contexts, pieces, exact=exact)
         for context, piece in zip(contexts, pieces, strict=True):
             context.advance(piece)
         return logits
 
     def _compute(
-        self, contexts: Sequence[OnnxContext], pieces: Sequence[Piece]
+        self, contexts: Sequence[OnnxContext], pieces: Sequence[Piece], *, exact: bool
     ) -> list[torch.Tensor]:
         if len(contexts) == 1:
             return [contexts[0].compute(pieces[0])]
@@ -88,16 +91,16 @@ class OnnxModel:
             together = {
                 slot: piece for slot, piece in zip(slots, pieces, strict=True) if slot is not None
             }
-            found = self.run_slots(together) if together else {}
+            found = self.run_slots(together, exact=exact) if together else {}
         return [
             context.compute(piece) if slot is None else found[slot]
             for context, piece, slot in zip(contexts, pieces, slots, strict=True)
         ]
 
-    def run_slots(self, pieces: dict[int, Piece]) -> dict[int, torch.Tensor]:
+    def run_slots(self, pieces: dict[int, Piece], *, exact: bool) -> dict[int, torch.Tensor]:
         """Feed the sequences in these slots; hold the slots' lock."""
         first, end = min(pieces), max(pieces) + 1
-        exact = len(pieces) == 1
+        exact = exact or len(pieces) == 1
         n_places = max(piece.n_places(exact=exact) for piece in pieces.values())
         self.slots.reserve(n_places + max(piece.position for piece in pieces.values()))
         binding = self.slots.binding(first, end)
@@ -167,7 +170,7 @@ class OnnxContext:
         if self._cache is not None:
             return self._run_own(self._cache, piece)
         with self._model.slots.lock:
-            return self._model.run_slots({self._slot: piece})[self._slot]
+            return self._model.run_slots({self._slot: piece}, exact=True)[self._slot]
 
     def advance(self, piece: Piece) -> None:
         """Count the tokens of a piece that was fed."""

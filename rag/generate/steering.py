@@ -83,7 +83,8 @@ def open_steering(
             raise InvalidInput("momentum is a greedy rule: the temperature is 0", "/decode/mode")
         bent = Momentum(contrast)
     monitors = _monitors(decode, model, shown)
-    steering = Steering(bent, (monitors,) if monitors else (), decode.plausibility)
+    beside = contrast.null if isinstance(contrast, ContextAware) else None
+    steering = Steering(bent, (monitors,) if monitors else (), decode.plausibility, beside)
     return Opened(faithful, contrast, monitors, steering)
 
 

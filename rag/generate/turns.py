@@ -23,9 +23,15 @@ PIECE_TOKENS = 64
 
 
 class Job:
-    """One forward that a thread waits for."""
+    """One forward that a thread waits for; one that it waits for with others has their `wake`."""
 
-    def __init__(self, context: Context, token_ids: Sequence[int], last_only: bool) -> None:
+    def __init__(
+        self,
+        context: Context,
+        token_ids: Sequence[int],
+        last_only: bool,
+        wake: threading.Event | None = None,
+    ) -> None:
         self.context = context
         self.left = token_ids
         self.last_only = last_only
@@ -33,7 +39,7 @@ class Job:
         self.error: Exception | None = None
         self.load = 1
         self.share_s = 0.0
-        self.wake = threading.Event()
+        self.wake = wake or threading.Event()
 
     @property
     def done(self) -> bool:
@@ -57,7 +63,7 @@ class Job:
 class Turns:
     """Computes the jobs of many threads: batches of steps in turn with prompts, first come first.
 
-    It has no thread of its own. One of those that wait leads until its own job is done, and wakes
+    It has no thread of its own. One of those that wait leads until its own jobs are done, and wakes
     the next; so nobody computes for others when he could go on, and nobody is left waiting.
     """
 
@@ -80,26 +86,31 @@ class Turns:
 
     def compute(self, job: Job) -> torch.Tensor:
         """The job's logits, computed by this thread or another; raises what that raised."""
-        with self._lock:
-            self._waiting.append(job)
-            if self._leader is None:
-                self._leader = job
-            leads = self._leader is job
-        try:
-            if not leads:
-                job.wake.wait()
-            while not job.done:
-                self._take_turn()
-        finally:
-            self._leave(job)
-        return job.result()
+        return self.compute_all([job])[0]
 
-    def _leave(self, job: Job) -> None:
-        """Hand on the lead, if the job has it, and take back the job, if it was interrupted."""
+    def compute_all(self, jobs: Sequence[Job]) -> list[torch.Tensor]:
+        """The logits of jobs of one thread, which share their `wake`; in one run if they can be."""
+        wake = jobs[0].wake
         with self._lock:
-            if job in self._waiting:
-                self._waiting.remove(job)
-            if self._leader is job:
+            self._waiting += jobs
+            if self._leader is None:
+                self._leader = jobs[0]
+        try:
+            while not all(job.done for job in jobs):
+                if self._leader in jobs:
+                    self._take_turn()
+                else:
+                    wake.wait()
+                    wake.clear()
+        finally:
+            self._leave(jobs)
+        return [job.result() for job in jobs]
+
+    def _leave(self, jobs: Sequence[Job]) -> None:
+        """Hand on the lead, if one of the jobs has it, and take back what was interrupted."""
+        with self._lock:
+            self._waiting = [job for job in self._waiting if job not in jobs]
+            if self._leader in jobs:
                 self._leader = self._waiting[0] if self._waiting else None
                 if self._leader is not None:
                     self._leader.wake.set()
@@ -149,7 +160,8 @@ class Turns:
         started = self._clock()
         try:
             if self._together and len(feeds) > 1:
-                logits = self._together.forward_together(feeds)
+                alone = len({id(job.wake) for job in jobs}) == 1
+                logits = self._together.forward_together(feeds, exact=alone)
             else:
                 logits = [context.forward(ids, last_only=last) for context, ids, last in feeds]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is its request's

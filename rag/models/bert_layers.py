@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from indexes.errors import ModelError, Unsupported
+from rag.models.packed_layers import PackedLayer, packs
 from rag.models.safety import check_folder, read_object
 
 LAYER = "encoder.layer."
@@ -109,6 +110,16 @@ class BertLayers(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.first = first
         self.layers = nn.ModuleList(BertLayer(shape) for _ in range(n_layers))
+        self._sealed = False
+        self._packed: list[PackedLayer] = []
+
+    def seal(self) -> BertLayers:
+        """Promise that the weights stay as they are: short texts may be read by a packed copy.
+
+        The copy is made when the first of them comes. Returns the layers themselves.
+        """
+        self._sealed = True
+        return self
 
     def run(
         self,
@@ -125,9 +136,16 @@ class BertLayers(nn.Module):  # type: ignore[misc]
         start = 0 if first is None else first - self.first
         end = len(self.layers) if last is None else last - self.first
         read = None if mask is None else mask[:, None, None, :]
-        for layer in self.layers[start:end]:
+        layers = self._packed_layers() if self._sealed and packs(states) else self.layers
+        for layer in layers[start:end]:
             states = layer(states, read)
         return states
+
+    def _packed_layers(self) -> list[PackedLayer]:
+        """Made once; two threads that find none make the same."""
+        if not self._packed:
+            self._packed = [PackedLayer(layer) for layer in self.layers]
+        return self._packed
 
     def published(self) -> dict[str, nn.Parameter]:
         """The weights by the names that checkpoints have for them."""
@@ -207,7 +225,9 @@ def load_encoder(folder: Path, device: str = "cpu") -> BertEncoder:
 @lru_cache(maxsize=4)
 def shared_encoder(folder: Path, device: str) -> BertEncoder:
     """An encoder that nobody changes, loaded once for all that build on it."""
-    return load_encoder(folder, device)
+    encoder = load_encoder(folder, device)
+    encoder.stack.seal()
+    return encoder
 
 
 def bert_shape(folder: Path) -> BertShape:

@@ -77,6 +77,9 @@ class DenseRetriever:
         prompts: dict[str, str] = self._model.prompts
         self._query_prompt = prompts.get("query", "")
         self._passage_prompt = prompts.get("document", prompts.get("passage", ""))
+        self._dimension = int(self._model.get_embedding_dimension())
+        if self.shared_layers() is not None:
+            self._model = None  # our own layers compute the same, faster
 
     def encode_passages(
         self, texts: Sequence[str], on_done: Callable[[int], None]
@@ -120,7 +123,7 @@ class DenseRetriever:
 
     def begin(self, n_passages: int) -> Floats:
         """Room for unit vectors `[n, d]`."""
-        return np.zeros((n_passages, self._model.get_embedding_dimension()), np.float32)
+        return np.zeros((n_passages, self._dimension), np.float32)
 
     def take(
         self,
@@ -146,19 +149,32 @@ class DenseRetriever:
         encodings = self._tokenizer.encode_batch(list(texts))
         ids = [encoding.ids for encoding in encodings]
         lengths = [len(row) for row in ids]
-        vectors: Floats | None = None
+        vectors = self.begin(len(texts))
         for batch in token_batches(lengths, self._batch_tokens):
-            found = self._forward([ids[position] for position in batch])
-            if vectors is None:
-                vectors = np.zeros((len(texts), found.shape[1]), dtype=np.float32)
-            vectors[batch] = found
+            vectors[batch] = self._forward([ids[position] for position in batch])
             on_done(len(batch))
-        if vectors is None:
-            vectors = np.zeros((0, self._model.get_embedding_dimension()), np.float32)
         return vectors, [bool(encoding.overflowing) for encoding in encodings]
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> Floats:
         """One padded batch through the model: float32 `[len(rows), d]`, unit length."""
+        torch = self._torch
+        with torch.inference_mode(), computing_in(self._precision, self._device):
+            vectors = self._mean_states(rows) if self._model is None else self._embedded(rows)
+            unit = torch.nn.functional.normalize(vectors.float(), dim=1)
+        found: Floats = unit.cpu().numpy()
+        return found
+
+    def _mean_states(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        from rag.models.bert_layers import mean_state, padded
+
+        shared = self.shared_layers()
+        assert shared is not None
+        encoder = shared.encoder
+        ids, mask = padded(rows, encoder.shape.pad_token_id, self._device)
+        return mean_state(encoder.run(encoder.embed(ids), mask), mask)
+
+    def _embedded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """By all of the model's own modules."""
         torch = self._torch
         longest = max(len(row) for row in rows)
         ids = torch.zeros((len(rows), longest), dtype=torch.long)
@@ -172,11 +188,7 @@ class DenseRetriever:
             "token_type_ids": torch.zeros_like(ids),
         }
         features = {key: value.to(self._model.device) for key, value in features.items()}
-        with torch.inference_mode(), computing_in(self._precision, self._device):
-            vectors = self._model(features)["sentence_embedding"]
-            unit = torch.nn.functional.normalize(vectors.float(), dim=1)
-        found: Floats = unit.cpu().numpy()
-        return found
+        return self._model(features)["sentence_embedding"]
 
 
 def dense_entry(spec: RetrieverSpec, model: ResolvedModel, kind: str = "dense") -> RetrieverEntry:

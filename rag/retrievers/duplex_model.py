@@ -27,7 +27,7 @@ from rag.models.bert_layers import (
     shared_encoder,
 )
 from rag.retrievers.duplex_layout import DuplexConfig, DuplexLayout
-from rag.retrievers.max_pooling import pool
+from rag.retrievers.screened_pooling import ScreenedHead
 
 TRANSFORM = "cls.predictions.transform"
 DECODER_BIAS = "cls.predictions.bias"
@@ -95,6 +95,7 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         self.upper = encoder.upper(config.n_shared_layers)
         self.head = LexicalHead(shape) if head else None
         self.decoder: torch.Tensor = encoder.words.weight
+        self._screened = ScreenedHead()
         self.literal = LiteralGate(shape) if config.literal else None
         self.projection = None
         if config.dimension:
@@ -169,7 +170,7 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         if there:
             some = [counts[number] for number in there]
             table, bias = self.decoder.to(headed.dtype), self.head.bias.to(headed.dtype)
-            found[there] = pool(headed, some, table, bias)
+            found[there] = self._screened.pool(headed, some, table, bias)
         literal = self.literal_weights(ordinary, headed, rows)
         found = found.float()
         return (found if literal is None else torch.maximum(found, literal)).cpu()

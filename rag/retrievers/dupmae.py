@@ -86,6 +86,7 @@ class DupmaeRetriever:
         config = layout.config
         self.part: Part = params.part or "both"
         self.model = load_duplex(layout, device)
+        self.model.upper.seal()
         self._batch_tokens, self._device, self._precision = batch_tokens, device, precision
         self.max_tokens = min(params.max_tokens or config.max_tokens, _positions(self.model))
         self.tokenizer = ModelTokenizer(layout.encoder, self.max_tokens)

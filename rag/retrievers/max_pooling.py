@@ -11,7 +11,7 @@ What is left is the product itself, 2 · positions · V · d operations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -56,54 +56,90 @@ def pool(
     `hidden` is `[sum(lengths), d]`, each length at least 1; `embeddings` is the output projection
     `[V, d]`, `bias` `[V]`.
     """
-    pooled = hidden.new_empty((len(lengths), len(embeddings)))
+    if pooling == "sum":
+
+        def weigh(logits: torch.Tensor, columns: slice) -> None:
+            activate(logits if bias is None else logits.add_(bias[columns]), activation)
+
+        return _reduced(hidden, lengths, embeddings, "sum", weigh)
+    pooled = greatest(hidden, lengths, embeddings)
+    if bias is not None:
+        pooled += bias
+    return activate(pooled, activation)
+
+
+def greatest(
+    hidden: torch.Tensor, lengths: Sequence[int], embeddings: torch.Tensor
+) -> torch.Tensor:
+    """Each row's greatest product with any position of a text, `[n, V]`.
+
+    Bytes (int8, both) give exact sums in int32.
+    """
+    return _reduced(hidden, lengths, embeddings, "max", None)
+
+
+def activate(logits: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """log(1 + relu(·)), or the logarithm twice, in place."""
+    weights = logits.relu_().log1p_()
+    return weights.log1p_() if activation == "log1p_relu" else weights
+
+
+def _reduced(
+    hidden: torch.Tensor,
+    lengths: Sequence[int],
+    embeddings: torch.Tensor,
+    pooling: Pooling,
+    weigh: Callable[[torch.Tensor, slice], None] | None,
+) -> torch.Tensor:
+    """The products' maxima or sums over each text's positions; `weigh` changes products before."""
+    import torch
+
+    kind = torch.int32 if hidden.dtype == torch.int8 else hidden.dtype
+    pooled = hidden.new_empty((len(lengths), len(embeddings)), dtype=kind)
     elements = SLICE_ELEMENTS if hidden.device.type == "cpu" else SLICE_ELEMENTS_GPU
     start = 0
     for runs in _blocks(lengths):
         n_positions = sum(run.many * run.length for run in runs)
         block = hidden[start : start + n_positions]
-        _pool_block(block, runs, embeddings, bias, pooled, elements, pooling, activation)
+        step = min(len(embeddings), max(64, elements // n_positions))
+        memory = pooled.new_empty(n_positions * step)
+        for left in range(0, len(embeddings), step):
+            part = embeddings[left : left + step]
+            columns = slice(left, left + len(part))
+            logits = memory[: n_positions * len(part)].view(n_positions, len(part))
+            _multiply(block, part, logits)
+            if weigh is not None:
+                weigh(logits, columns)
+            _pool_block(logits, runs, pooled[:, columns], pooling)
         start += n_positions
-    if pooling == "sum":
-        return pooled
-    if bias is not None:
-        pooled += bias
-    return _activate(pooled, activation)
+    return pooled
+
+
+def _multiply(block: torch.Tensor, part: torch.Tensor, out: torch.Tensor) -> None:
+    import torch
+
+    if block.dtype == torch.int8:
+        torch._int_mm(block, part.t(), out=out)
+    else:
+        torch.mm(block, part.t(), out=out)
 
 
 def _pool_block(
-    block: torch.Tensor,
-    runs: Sequence[Run],
-    embeddings: torch.Tensor,
-    bias: torch.Tensor | None,
-    pooled: torch.Tensor,
-    elements: int,
-    pooling: Pooling,
-    activation: Activation,
+    logits: torch.Tensor, runs: Sequence[Run], pooled: torch.Tensor, pooling: Pooling
 ) -> None:
-    """Fill the rows of `pooled` that belong to the block's texts, a slice of columns at a time."""
+    """Fill the rows of `pooled` that belong to the block's texts."""
     import torch
 
-    n_positions = len(block)
-    step = min(len(embeddings), max(64, elements // n_positions))
-    memory = block.new_empty(n_positions * step)
-    for left in range(0, len(embeddings), step):
-        part = embeddings[left : left + step]
-        right = left + len(part)
-        logits = memory[: n_positions * len(part)].view(n_positions, len(part))
-        torch.mm(block, part.t(), out=logits)
-        if pooling == "sum":
-            _activate(logits if bias is None else logits.add_(bias[left:right]), activation)
-        place = 0
-        for run in runs:
-            end = place + run.many * run.length
-            rows = logits[place:end].view(run.many, run.length, len(part))
-            place = end
-            out = pooled[run.first : run.first + run.many, left:right]
-            if pooling == "max":
-                torch.amax(rows, dim=1, out=out)
-            else:
-                torch.sum(rows, dim=1, out=out)
+    place = 0
+    for run in runs:
+        end = place + run.many * run.length
+        rows = logits[place:end].view(run.many, run.length, -1)
+        place = end
+        out = pooled[run.first : run.first + run.many]
+        if pooling == "max":
+            torch.amax(rows, dim=1, out=out)
+        else:
+            torch.sum(rows, dim=1, out=out)
 
 
 def _blocks(lengths: Sequence[int]) -> Iterator[list[Run]]:
@@ -123,9 +159,3 @@ def _blocks(lengths: Sequence[int]) -> Iterator[list[Run]]:
             runs.append(Run(first, many, length))
             first += many
         yield runs
-
-
-def _activate(logits: torch.Tensor, activation: Activation) -> torch.Tensor:
-    """log(1 + relu(·)), or the logarithm twice, in place."""
-    weights = logits.relu_().log1p_()
-    return weights.log1p_() if activation == "log1p_relu" else weights

@@ -15,7 +15,7 @@ from rag.retrievers.model_tokens import ModelTokenizer, TokenizedText
 from rag.retrievers.retriever import TermSource
 from rag.retrievers.splade_layout import Side
 from rag.retrievers.vocabulary_model import VocabularyModel
-from rag.retrievers.worker_threads import WorkerThreads
+from rag.retrievers.worker_threads import WorkerThreads, threads_for
 
 MAX_WEIGHTS = 1 << 22
 """Vocabulary weights that exist at a time: 16 MiB in float32."""
@@ -49,7 +49,7 @@ class VocabularyEncoder:
         self._activation: Activation = side.activation
         self._echo = echo
         self._batch_tokens = batch_tokens
-        self._workers = WorkerThreads(_n_threads(device))
+        self._workers = WorkerThreads(threads_for(device))
 
     @property
     def head_shape(self) -> tuple[int, int]:
@@ -159,12 +159,6 @@ def heaviest(ids: Rows, weights: Floats, n_terms: int) -> tuple[Rows, Floats]:
 def _body(text: TokenizedText) -> list[int]:
     """The text's own tokens, without special ones."""
     return [token for token, special in zip(text.ids, text.special, strict=True) if not special]
-
-
-def _n_threads(device: str) -> int:
-    import torch
-
-    return torch.get_num_threads() if device == "cpu" else 1
 
 
 def _nothing() -> tuple[Rows, Floats]:

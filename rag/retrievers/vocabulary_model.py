@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from indexes.errors import ModelError, Unsupported
 from rag.models.torch_runtime import quiet_transformers
 from rag.retrievers.max_pooling import Activation, Pooling, pool
+from rag.retrievers.screened_pooling import ScreenedHead
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,7 @@ class VocabularyModel:
         self._head_name, projection = _take_head_out(model, folder)
         self.module: Any = model.to(device).eval()
         self.head = projection.to(device)
+        self._screened = ScreenedHead()
         self._check(logits)
 
     @property
@@ -60,14 +62,10 @@ class VocabularyModel:
 
         with torch.inference_mode():
             hidden, lengths = self.hidden(rows)
-            return pool(
-                hidden,
-                lengths,
-                self.head.weight,
-                self.head.bias,
-                pooling=pooling,
-                activation=activation,
-            ).cpu()
+            table, bias = self.head.weight, self.head.bias
+            if pooling == "max":
+                return self._screened.pool(hidden, lengths, table, bias, activation).cpu()
+            return pool(hidden, lengths, table, bias, pooling=pooling, activation=activation).cpu()
 
     def best_positions(self, row: Sequence[int], term_ids: Sequence[int]) -> list[int]:
         """For each term the position, of those that count, at which its logit is greatest."""

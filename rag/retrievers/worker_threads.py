@@ -10,7 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
+
+LOAD = Path("/proc/loadavg")
+"""Where Linux says how many threads run or want to."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -28,6 +32,31 @@ class WorkerThreads:
         if len(jobs) < 2 or self.n_threads < 2:
             return map(work, jobs)
         return self._pool.map(work, jobs)
+
+    def beside(self, work: Callable[[Job], Result], job: Job) -> Result:
+        """One job by one thread, while others do theirs; waits for it."""
+        if self.n_threads < 2:
+            return work(job)
+        return self._pool.submit(work, job).result()
+
+
+def crowded(n_threads: int) -> bool:
+    """Whether more threads than these want the machine's cores now; False where nobody says.
+
+    Threads that compute together are as slow as the one that is waiting for a core.
+    """
+    try:
+        runnable = LOAD.read_text(encoding="ascii").split()[3].partition("/")[0]
+    except OSError:
+        return False
+    return int(runnable) > n_threads
+
+
+def threads_for(device: str) -> int:
+    """How many threads torch computes with on this device; a GPU is fed by one."""
+    import torch
+
+    return torch.get_num_threads() if device == "cpu" else 1
 
 
 def _compute_alone() -> None:

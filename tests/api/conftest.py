@@ -20,11 +20,11 @@ from api.gate import Gate
 from api.limits import Limits
 from api.server import GRACE_S, GracefulServer, bind
 from indexes.analyzer import AnalyzerConfig
+from indexes.bounded_cache import CacheState
 from indexes.document import Document, check_document
 from indexes.errors import Cancelled, DocumentNotFound, IndexNotFound
 from indexes.passages import PassageConfig
 from rag.answer import AnswerRequest, AnswerResponse, Citation, DecodeReport, Usage
-from rag.bounded_cache import CacheState
 from rag.build import BuildRequest, build_index
 from rag.compress.compression import CompressRequest, CompressResponse
 from rag.compress.compressor import Compressor

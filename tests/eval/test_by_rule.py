@@ -46,6 +46,7 @@ def test_rows_compare_with_the_first_rule():
     assert cad.against["f1"].p_fisher == pytest.approx(2 / 256)
     assert cad.against["f1"].p_fisher_holm == pytest.approx(4 / 256)
     assert (extract.against["f1"].p_fisher, extract.cost) == (1, 0.5)
+    assert (plain.bounds, cad.bounds, extract.bounds) == ({}, {"f1": (1, 1)}, {"f1": (0, 0)})
 
 
 def test_a_measure_runs_over_what_all_rules_have_it_for():

@@ -76,7 +76,7 @@ def test_packages_that_cannot_be_measured(package):
 def answer(number: int, *, monitored: bool, written: str, ms: float) -> SiteAnswer:
     return SiteAnswer(
         f"s{number}", monitored, "name", written, written in ("name", "other"),
-        written == "name", 11, 2 * monitored, 100.0, ms,
+        written == "name", 11, 2 * monitored, 100.0, ms, 132.0 if monitored else 110.0,
     )  # fmt: skip
 
 
@@ -93,6 +93,7 @@ def test_the_measures():
     assert (report.token_ms, report.cold_ms) == (10, 1.5)
     assert report.constrained_token_ms == pytest.approx(44 / 8)
     assert report.overhead == pytest.approx(44 / (10 * 44))
+    assert report.processor_overhead == pytest.approx(0.2)
 
 
 def test_the_command(tiny_generator, tmp_path, monkeypatch, capsys):

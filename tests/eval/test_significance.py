@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eval.significance import fisher_randomisation, holm, paired_t_test
+from eval.significance import bootstrap_interval, fisher_randomisation, holm, paired_t_test
 
 VALUES = st.lists(st.integers(-50, 50).map(lambda i: i / 64), min_size=2, max_size=9)
 
@@ -47,6 +47,19 @@ def test_drawn_randomisation_is_near_the_exact_one_and_repeats():
     assert drawn == pytest.approx(exact, abs=0.02)
     assert drawn == fisher_randomisation(differences, n_permutations=10_000, seed=1)
     assert drawn != fisher_randomisation(differences, n_permutations=10_000, seed=2)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_bootstrap_bounds_are_near_scipys_and_repeat(level):
+    differences = np.random.default_rng(3).exponential(1, 25) - 0.7
+    low, high = bootstrap_interval(differences, level=level)
+    twin = stats.bootstrap(
+        (differences,), np.mean, confidence_level=level, method="percentile", rng=1
+    ).confidence_interval
+    assert (low, high) == pytest.approx((twin.low, twin.high), abs=0.03)
+    assert low < differences.mean() < high
+    assert bootstrap_interval(differences, level=level) == (low, high)
+    assert bootstrap_interval(differences, level=level, seed=9) != (low, high)
 
 
 def test_equal_runs_do_not_differ():

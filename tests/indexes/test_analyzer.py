@@ -145,6 +145,14 @@ def test_fast_terms_equal_tokens(text: str, analyzer: Analyzer) -> None:
     assert starts == sorted(starts)
 
 
+@given(TEXTS, st.data())
+def test_places_are_the_tokens_of_some_terms(text: str, data: st.DataObject) -> None:
+    tokens = DEFAULT.tokens(text)
+    there = sorted({token.term for token in tokens})
+    terms = data.draw(st.sets(st.sampled_from([*there, "elsewhere"])))
+    assert DEFAULT.places(text, terms) == [token for token in tokens if token.term in terms]
+
+
 @given(TEXTS, TEXTS)
 def test_texts_joined_by_a_space_join_their_terms(left: str, right: str) -> None:
     both = DEFAULT.terms(left + " " + right)

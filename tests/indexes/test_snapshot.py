@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from library import BM25, BOTH, DENSE, build, stored, term_rows, texts_of, toy_vector, upsert
 
-from indexes.document import Document
+from indexes.bounded_cache import BoundedCache
+from indexes.document import Document, passage_bytes
+from indexes.document_store import DocumentStore
 from indexes.errors import (
     CorruptIndex,
     DocumentNotFound,
@@ -306,3 +308,24 @@ def test_retrievers_of_one_index_see_the_same_deletions(tmp_path):
     ):
         found = snapshot.search(name, query, 5, snapshot.allowed(None))
         assert [p.document_id for p in snapshot.fetch(found.rows.tolist())] == ["b"]
+
+
+def test_passages_are_read_once_and_known_after_a_commit(tmp_path, monkeypatch):
+    texts = ["cat and dog", "river", "a tree, a bird", "stone"]
+    build(tmp_path / "i", [Document(str(number), text) for number, text in enumerate(texts)])
+    known = BoundedCache(100_000, lambda _, passage: passage_bytes(passage))
+    plain = Snapshot(tmp_path / "i").fetch([3, 0, 2])
+    before = Snapshot(tmp_path / "i", passages=known)
+    assert before.fetch([3, 0]) == [plain[0], plain[1]]
+    asked = []
+    read = DocumentStore.passages
+    monkeypatch.setattr(
+        DocumentStore, "passages", lambda store, rows: asked.append(rows) or read(store, rows)
+    )
+    assert before.fetch([3, 0, 2]) == plain
+    upsert(tmp_path / "i", [Document("0", "cat no more"), Document("9", "new")])
+    after = Snapshot(tmp_path / "i", passages=known)
+    assert after.fetch([3, 0, 2]) == plain
+    assert asked == [[2]]
+    row = sum(segment.n_passages for segment in before.segments)
+    assert [one.text for one in after.fetch([row])] == ["cat no more"]

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from indexes.bounded_cache import BoundedCache
 from indexes.manifest import RetrieverEntry
 from indexes.representation import QueryVector
-from rag.bounded_cache import BoundedCache
+from rag import query_encoder
 from rag.config import Settings
 from rag.models.cache import is_ready
 from rag.models.catalogue import get_entry
@@ -23,19 +24,25 @@ class Lengths:
 
     entry = RetrieverEntry("lengths", "dense", ["dense"], model="none")
 
-    def __init__(self):
+    def __init__(self, met=None):
         self.batches = []
+        self.threads = set()
         self.lock = threading.Lock()
+        self.met = met
 
     def encode_queries(self, queries):
+        self.threads.add(threading.current_thread())
+        if self.met is not None:
+            self.met.wait()
         with self.lock:
             self.batches.append(list(queries))
         return [EncodedQuery(QueryVector(dense=np.float32([len(q)])), len(q) > 9) for q in queries]
 
 
-def encoder_of(retriever, max_bytes=1_000_000, sizes=None):
+def encoder_of(retriever, max_bytes=1_000_000, sizes=None, n_threads=1):
     sizes = [] if sizes is None else sizes
-    return QueryEncoder(retriever, b"k", BoundedCache(max_bytes, encoding_bytes), sizes.append)
+    cache = BoundedCache(max_bytes, encoding_bytes)
+    return QueryEncoder(retriever, b"k", cache, sizes.append, n_threads=n_threads)
 
 
 def test_a_query_is_encoded_once_and_told_the_same_again():
@@ -61,6 +68,24 @@ def test_many_threads_get_their_own():
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda q: encoder.encode_queries([q])[0], QUESTIONS * 5))
     assert [int(one.vector.dense[0]) for one in found] == [len(q) for q in QUESTIONS * 5]
+
+
+@pytest.mark.parametrize("crowd", [True, False])
+def test_a_query_alone_has_all_threads_unless_the_machine_is_crowded(monkeypatch, crowd):
+    monkeypatch.setattr(query_encoder, "crowded", lambda _: crowd)
+    retriever = Lengths()
+    encoder = encoder_of(retriever, n_threads=2)
+    encoder.encode_queries(["abc"])
+    assert (retriever.threads == {threading.current_thread()}) is not crowd
+
+
+def test_in_a_crowd_batches_are_encoded_side_by_side(monkeypatch):
+    monkeypatch.setattr(query_encoder, "crowded", lambda _: False)
+    retriever = Lengths(met=threading.Barrier(2, timeout=20))  # two at once, or this never passes
+    encoder = encoder_of(retriever, n_threads=3)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda q: encoder.encode_queries([q])[0], ["a", "bc"]))
+    assert [int(one.vector.dense[0]) for one in found] == [1, 2]
 
 
 @pytest.mark.slow

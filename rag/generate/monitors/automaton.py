@@ -30,6 +30,8 @@ class ByteAutomaton:
         self._table = table
         self._classes = classes
         self._accepting = accepting
+        self.free = (table == np.arange(len(table))[:, None]).all(axis=1)
+        """Of each state, whether every byte leads back to it: whatever comes is allowed."""
 
     @property
     def n_states(self) -> int:

@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 class BreakingMonitor:
-    """A `Breaker` as `rag.generate.constraint.DoubtingConstraint`; its state is the text's bytes.
+    """A `Breaker` as `rag.generate.constraint.DoubtingConstraint`; its state is what was generated.
 
-    `before` is what stands before the generated text. All tokens with a closer in them are doubts.
+    `before` is what stands before it. All tokens with a closer in them are doubts.
     """
 
     def __init__(self, breaker: Breaker, vocabulary: Vocabulary, before: str = "") -> None:
         self._breaker = breaker
         self._vocabulary = vocabulary
-        self._before = before.encode()
+        self._before = before
         self._doubts: dict[bytes, torch.Tensor | None] = {}
         self._broken: dict[tuple[bytes, str], bool] = {}
 
     def start(self, _prompt_ids: Sequence[int]) -> bytes:
         """Nothing written yet."""
-        return self._before
+        return b""
 
     def advance(self, state: bytes, token_id: int) -> bytes:
-        """The text with the token."""
+        """With the token."""
         return state + self._vocabulary.spelling(token_id)
 
     def keep(self, _state: bytes) -> torch.Tensor | None:
@@ -39,7 +39,7 @@ class BreakingMonitor:
 
     def doubts(self, state: bytes) -> torch.Tensor | None:
         """Tokens with a character that may be a mistake."""
-        closers = self._breaker.closers(state.decode(errors="replace"))
+        closers = self._closers(state)
         if closers not in self._doubts:
             found = self._vocabulary.trie.containing(closers, at_end=True)
             self._doubts[closers] = (
@@ -52,14 +52,20 @@ class BreakingMonitor:
         said = self._vocabulary.spelling(token_id)
         for at, byte in enumerate(said):
             text = state + said[:at]
-            if byte in self._breaker.closers(text.decode(errors="replace")):
+            if byte in self._closers(text):
                 ahead = said[at + 1 :].decode(errors="replace")
                 if self._is_broken(text + bytes([byte]), ahead):
                     return False
         return True
 
-    def _is_broken(self, text: bytes, ahead: str) -> bool:
-        key = text, ahead
+    def _closers(self, generated: bytes) -> bytes:
+        return self._breaker.closers(self._text(generated))
+
+    def _is_broken(self, generated: bytes, ahead: str) -> bool:
+        key = generated, ahead
         if key not in self._broken:
-            self._broken[key] = self._breaker.breaks(text.decode(errors="replace"), ahead)
+            self._broken[key] = self._breaker.breaks(self._text(generated), ahead)
         return self._broken[key]
+
+    def _text(self, generated: bytes) -> str:
+        return self._before + generated.decode(errors="replace")

@@ -6,11 +6,15 @@ the whole rest of one, an end of the word, and anything after that.
 One token may lead into the monitor's business and on: ".get". Whether it is legal only the
 monitor can tell, and there are thousands of such tokens: they are the constraint's doubts, each
 settled when the model would take it.
+
+A monitor that has fired is asked in another thread: the model computes the next token's logits
+meanwhile, and the answer is waited for when they are to be masked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,13 +29,20 @@ _FREE = 1
 """The state of a suggestions' automaton once the word has ended."""
 
 
+_ASKING = ThreadPoolExecutor(2, "monitors")
+
+
 class _State(NamedTuple):
-    """`text` so far; where in which suggestions; sets of suggestions seen up to here."""
+    """What was generated; where in which suggestions; sets of suggestions seen up to here.
+
+    `asked` are suggestions that will hold from here on, if there are any.
+    """
 
     text: bytes
     suggestions: frozenset[str]
     at: int
     n_sets: int
+    asked: Future[frozenset[str]] | None = None
 
 
 class SuggestingMonitor:
@@ -43,18 +54,18 @@ class SuggestingMonitor:
     def __init__(self, monitor: Monitor, vocabulary: Vocabulary, before: str = "") -> None:
         self._monitor = monitor
         self._vocabulary = vocabulary
-        self._before = before.encode()
+        self._before = before
         self._doubts: dict[bytes, torch.Tensor | None] = {}
         self._automata: dict[frozenset[str], ByteAutomaton] = {}
         self._masks: dict[tuple[frozenset[str], int], torch.Tensor | None] = {}
-        self._fired: dict[bytes, frozenset[str]] = {}
+        self._fired: dict[bytes, Future[frozenset[str]] | None] = {}
 
     def start(self, _prompt_ids: Sequence[int]) -> _State:
         """What stands before may have fired already."""
-        state = _State(self._before, frozenset(), _FREE, 0)
-        last = self._before[-1:]
-        earlier = self._before[:-1]
-        return self._fire(state) if last and last in self._triggers(earlier) else state
+        state = _State(b"", frozenset(), _FREE, 0)
+        last = self._before[-1:].encode()
+        triggers = self._monitor.triggers(self._before[:-1])
+        return self._fire(state) if last and last in triggers else state
 
     def advance(self, state: _State, token_id: int) -> _State:
         """The state after the token's bytes; free after one that was not legal."""
@@ -65,7 +76,11 @@ class SuggestingMonitor:
         return reached
 
     def keep(self, state: _State) -> torch.Tensor | None:
-        """Tokens that go on with a suggestion, doubtful ones too; None outside of any."""
+        """Tokens that go on with a suggestion, doubtful ones too; None outside of any.
+
+        Raises what asking the monitor raised.
+        """
+        state = _answered(state)
         if not state.suggestions:
             return None
         key = state.suggestions, state.at
@@ -92,10 +107,11 @@ class SuggestingMonitor:
 
     def n_suggested(self, state: _State) -> int:
         """Sets of suggestions that the text has been held to."""
-        return state.n_sets
+        return _answered(state).n_sets
 
     def _read(self, state: _State, data: bytes) -> _State | None:
         for byte in data:
+            state = _answered(state)
             triggers = self._triggers(state.text)
             text, at = state.text + bytes([byte]), state.at
             if state.suggestions:
@@ -110,23 +126,33 @@ class SuggestingMonitor:
 
     def _fire(self, state: _State) -> _State:
         """Held to suggestions where the monitor has some."""
-        suggestions = self._fired.get(state.text)
-        if suggestions is None:
-            text = state.text.decode(errors="replace")
-            asked = self._monitor.pre(text)
-            suggestions = self._monitor.suggest(text) if asked else frozenset[str]()
-            self._fired[state.text] = suggestions
-        if not suggestions:
-            return state
-        return _State(state.text, suggestions, 0, state.n_sets + 1)
+        if state.text not in self._fired:
+            text = self._text(state.text)
+            fires = self._monitor.pre(text)
+            asked = _ASKING.submit(self._monitor.suggest, text) if fires else None
+            self._fired[state.text] = asked
+        return state._replace(asked=self._fired[state.text])
 
     def _automaton(self, suggestions: frozenset[str]) -> ByteAutomaton:
         if suggestions not in self._automata:
             self._automata[suggestions] = suggestion_automaton(suggestions, self._monitor.word)
         return self._automata[suggestions]
 
-    def _triggers(self, text: bytes) -> bytes:
-        return self._monitor.triggers(text.decode(errors="replace"))
+    def _triggers(self, generated: bytes) -> bytes:
+        return self._monitor.triggers(self._text(generated))
+
+    def _text(self, generated: bytes) -> str:
+        return self._before + generated.decode(errors="replace")
+
+
+def _answered(state: _State) -> _State:
+    """The state once the monitor has answered."""
+    if state.asked is None:
+        return state
+    suggestions = state.asked.result()
+    if not suggestions:
+        return state._replace(asked=None)
+    return _State(state.text, suggestions, 0, state.n_sets + 1)
 
 
 @lru_cache(maxsize=512)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +28,15 @@ class Together:
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         self._constraints = tuple(constraints)
+        self._doubting = [
+            (at, one) for at, one in enumerate(constraints) if isinstance(one, DoubtingConstraint)
+        ]
+        self._suggesting = [
+            (at, one) for at, one in enumerate(constraints) if isinstance(one, SuggestingMonitor)
+        ]
+        self._leading = [
+            (at, one) for at, one in enumerate(constraints) if isinstance(one, LeadingConstraint)
+        ]
         self._masked: dict[int, bool] = {}
         self._suggested: dict[int, int] = {}
 
@@ -52,29 +61,28 @@ class Together:
                 common = both
         self._masked[state.n_tokens] = common is not None
         self._suggested[state.n_tokens] = sum(
-            one.n_suggested(at)
-            for one, at in zip(self._constraints, state.states, strict=True)
-            if isinstance(one, SuggestingMonitor)
+            one.n_suggested(state.states[at]) for at, one in self._suggesting
         )
         return common
 
     def doubts(self, state: _State) -> torch.Tensor | None:
         """Tokens that any of them doubts."""
-        found = [d for one, at in self._doubting(state) if (d := one.doubts(at)) is not None]
+        asked = (one.doubts(state.states[at]) for at, one in self._doubting)
+        found = [doubts for doubts in asked if doubts is not None]
         return reduce(or_, found) if found else None
 
     def confirms(self, state: _State, token_id: int) -> bool:
         """Whether all that doubt the token confirm it."""
         return all(
-            one.confirms(at, token_id)
-            for one, at in self._doubting(state)
-            if (doubts := one.doubts(at)) is not None and bool(doubts[token_id])
+            one.confirms(state.states[at], token_id)
+            for at, one in self._doubting
+            if (doubts := one.doubts(state.states[at])) is not None and bool(doubts[token_id])
         )
 
     def likely(self, state: _State) -> list[int]:
         """What the first that knows says must come next; it may be illegal for another."""
-        for one, at in zip(self._constraints, state.states, strict=True):
-            if isinstance(one, LeadingConstraint) and (found := one.likely(at)):
+        for at, one in self._leading:
+            if found := one.likely(state.states[at]):
                 return found
         return []
 
@@ -85,8 +93,3 @@ class Together:
     def n_suggested(self, n_tokens: int) -> int:
         """How many sets of suggestions the first `n_tokens` tokens were held to."""
         return self._suggested.get(n_tokens - 1, 0)
-
-    def _doubting(self, state: _State) -> Iterator[tuple[DoubtingConstraint, Any]]:
-        for one, at in zip(self._constraints, state.states, strict=True):
-            if isinstance(one, DoubtingConstraint):
-                yield one, at

@@ -33,15 +33,17 @@ class Recorder:
         self.gate.set()
         self.entered = threading.Event()
         self.runs: list[list[tuple[str, int]]] = []
+        self.exact: list[bool] = []
         self.threads: list[int] = []
         self.faults: dict[str, BaseException] = {}
 
     def open_context(self) -> Recorded:
         return Recorded(self, "?")
 
-    def forward_together(self, feeds: Sequence[Feed]) -> list[torch.Tensor]:
+    def forward_together(self, feeds: Sequence[Feed], *, exact: bool = False) -> list[torch.Tensor]:
         self.entered.set()
         assert self.gate.wait(PATIENCE_S)
+        self.exact.append(exact)
         self.runs.append([(feed.context.label, len(feed.token_ids)) for feed in feeds])
         self.threads.append(threading.get_ident())
         for feed in feeds:
@@ -92,9 +94,17 @@ class Stage:
         until(lambda: future.done() or self.turns.n_waiting > n_waiting)
         return future
 
-    def _job(self, label: str, n_tokens: int) -> Job:
+    def submit_all(self, labels: str, n_tokens: int) -> Future[list[torch.Tensor]]:
+        """Put jobs of one request in line."""
+        n_waiting, wake = self.turns.n_waiting, threading.Event()
+        jobs = [self._job(label, n_tokens, wake) for label in labels]
+        future = self.pool.submit(self.turns.compute_all, jobs)
+        until(lambda: future.done() or self.turns.n_waiting > n_waiting)
+        return future
+
+    def _job(self, label: str, n_tokens: int, wake: threading.Event | None = None) -> Job:
         context = self.contexts.setdefault(label, Recorded(self.model, label))
-        return Job(context, [0] * n_tokens, last_only=True)
+        return Job(context, [0] * n_tokens, last_only=True, wake=wake)
 
 
 @pytest.fixture
@@ -127,6 +137,48 @@ def test_steps_that_wait_go_together(stage: Stage) -> None:
     stage.model.gate.set()
     assert [len(future.result(PATIENCE_S)) for future in futures] == [1] * 4
     assert stage.model.runs == [[("a", 1)], [("b", 1), ("c", STEP_TOKENS), ("d", 3)]]
+
+
+def test_one_requests_jobs_go_together_and_to_the_bit_when_alone(stage: Stage) -> None:
+    alone = stage.submit_all("ab", 1)
+    assert len(alone.result(PATIENCE_S)) == 2
+    held = stage.hold("c", 1)
+    beside = [stage.submit_all("ab", 2), stage.submit_all("d", 1)]
+    stage.model.gate.set()
+    for future in (held, *beside):
+        future.result(PATIENCE_S)
+    assert stage.model.runs == [
+        [("a", 1), ("b", 1)],
+        [("c", 1)],
+        [("a", 2), ("b", 2), ("d", 1)],
+    ]
+    assert stage.model.exact == [True, False, False]
+
+
+def test_one_requests_prompts_are_all_read(stage: Stage) -> None:
+    """Jobs that no run takes together: their thread leads until the last of them is done."""
+    held = stage.hold("a", 1)
+    both, others = stage.submit_all("bc", 300), [stage.submit("d", 400), stage.submit("e", 1)]
+    stage.model.gate.set()
+    for future in (held, both, *others):
+        future.result(PATIENCE_S)
+    fed = [one for run in stage.model.runs for one in run]
+    for label, n_tokens in (("a", 1), ("b", 300), ("c", 300), ("d", 400), ("e", 1)):
+        assert sum(n for name, n in fed if name == label) == n_tokens
+    assert stage.turns.n_waiting == 0
+
+
+def test_one_of_a_requests_jobs_that_fails_fails_them(stage: Stage) -> None:
+    stage.model.faults["bad"] = InvalidInput("spoilt")
+    stage.contexts["x"] = Recorded(stage.model, "bad")
+    held = stage.hold("a", 1)
+    spoilt, good = stage.submit_all("bx", 1), stage.submit("c", 1)
+    stage.model.gate.set()
+    held.result(PATIENCE_S)
+    assert len(good.result(PATIENCE_S)) == 1
+    with pytest.raises(InvalidInput, match="spoilt"):
+        spoilt.result(PATIENCE_S)
+    assert stage.turns.n_waiting == 0
 
 
 def test_prompts_and_steps_take_turns(stage: Stage) -> None:

@@ -10,8 +10,10 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from indexes.errors import ModelError, Unsupported
+from rag.models import bert_layers, packed_layers
 from rag.models.bert_layers import (
     BertEncoder,
+    BertLayer,
     copy_tensors,
     load_encoder,
     padded,
@@ -104,3 +106,38 @@ def test_missing_and_misshapen_weights_are_told(tmp_path: Path) -> None:
         copy_tensors({key: found[key] for key in found if key != name}, encoder.published())
     with pytest.raises(ModelError, match=name):
         copy_tensors(found | {name: found[name].T}, encoder.published())
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_sealed_layers_read_short_texts_packed_to_the_same_states(
+    tmp_path: Path, n_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path)
+    plain, sealed = load_encoder(folder), load_encoder(folder)
+    sealed.stack.seal()
+    ids, mask = padded(ROWS[:n_rows], 0, "cpu")
+    with torch.inference_mode():
+        expected = plain.run(plain.embed(ids), mask, 1, 3)
+        # The plain layers must not be asked: what they say from now on is wrong.
+        monkeypatch.setattr(BertLayer, "forward", lambda *_: None)
+        found = sealed.run(sealed.embed(ids), mask, 1, 3)
+    kept = slice(None) if mask is None else mask
+    torch.testing.assert_close(found[kept], expected[kept], atol=1e-6, rtol=1e-5)
+
+
+def test_long_texts_and_gradients_meet_the_plain_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(save(tmp_path))
+    encoder.stack.seal()
+    monkeypatch.setattr(bert_layers, "PackedLayer", None)
+    monkeypatch.setattr(packed_layers, "SHORT_TOKENS", 4)
+    ids, mask = padded(ROWS, 0, "cpu")
+    with torch.inference_mode():
+        encoder.run(encoder.embed(ids), mask)
+    monkeypatch.setattr(packed_layers, "SHORT_TOKENS", 400)
+    states = encoder.embed(ids).detach().requires_grad_()
+    encoder.run(states, mask).sum().backward()
+    assert states.grad is not None
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        encoder.run(encoder.embed(ids), mask)

@@ -102,3 +102,20 @@ def test_one_pass_gives_what_each_gives_alone(
     for one in group:
         alone = retrievers[one.entry.name].encode_passages(passages, lambda _: None)
         same(found[one.entry.name], alone)
+
+
+def test_a_plain_encoder_is_read_by_our_own_layers_to_the_same_vectors(
+    bert: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = sentence_encoder(bert, tmp_path / "base")
+    settings = Settings(cache=tmp_path / "cache", encode_batch_tokens=64)
+    (spec,) = parse_specs(f"m={folder}:kind=dense")
+    retriever = open_retriever(entry_of(spec, settings, Silent()), None, settings)
+    passages = ["cat dog fish", "", "river stone tree bird " * 30, "oak"]
+    found = retriever.encode_passages(passages, lambda _: None).dense
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(passages)
+    np.testing.assert_allclose(found, theirs, atol=1e-6)
+    queries = [one.vector.dense for one in retriever.encode_queries(passages)]
+    np.testing.assert_allclose(queries, theirs, atol=1e-6)

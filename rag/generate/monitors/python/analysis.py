@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from rag.generate.monitors.python.library import Library
+from rag.generate.monitors.python.library import library_of, root_of
 from rag.generate.monitors.python.members import names_at
 
 _LOCK = threading.Lock()
@@ -37,7 +37,8 @@ class Analysis:
         self._after = f"\n{after}" if after else ""
         self._names: dict[str, frozenset[str]] = {}
         self._signatures: dict[str, list[list[Parameter]]] = {}
-        self._library = Library()
+        with _LOCK:
+            self._library = library_of(path)
 
     def names(self, text: str) -> frozenset[str]:
         """What can stand after `text`; nothing when that is not known."""
@@ -56,7 +57,7 @@ class Analysis:
         """The interpreter, and the project where there is one: what can be imported."""
         import jedi
 
-        project = jedi.Project(_root(self._path)) if self._path else None
+        project = jedi.Project(root_of(self._path)) if self._path else None
         return jedi.InterpreterEnvironment(), project
 
     def _ask(self, text: str, question: Callable[[Any, int, int], Answer], none: Answer) -> Answer:
@@ -82,11 +83,6 @@ def _signatures_at(script: Any, line: int, column: int) -> list[list[Parameter]]
         [Parameter(p.name, p.kind.name, _is_required(p)) for p in signature.params]
         for signature in script.get_signatures(line, column)
     ]
-
-
-def _root(path: Path) -> Path:
-    """The folder that the program's own package, if it is part of one, lies in."""
-    return next(one for one in path.absolute().parents if not (one / "__init__.py").exists())
 
 
 def _is_required(parameter: Any) -> bool:

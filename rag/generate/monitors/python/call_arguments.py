@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rag.generate.monitors.python.analysis import Analysis, Parameter
 from rag.generate.monitors.python.place import Reader, split_arguments
 
-_CALLED = re.compile(r"[\w)\]]\Z")
+_CALLED = re.compile(r"[\w)\]]")
 _NO_CALL = re.compile(
     r"\b(?:def\s+\w+|class\s+\w+|and|or|not|in|is|if|else|elif|while|for|return|yield|await"
     r"|lambda|assert|del|import|except|with|from|raise)\Z"
@@ -51,7 +51,9 @@ class CallArguments:
             return None
         bracket = place.brackets[-1]
         before = text[:bracket]
-        if text[bracket] != "(" or not _CALLED.search(before) or _NO_CALL.search(before):
+        if text[bracket] != "(" or not _CALLED.fullmatch(before[-1:]):
+            return None
+        if _NO_CALL.search(before, before.rfind("\n") + 1):
             return None
         return text[: bracket + 1]
 

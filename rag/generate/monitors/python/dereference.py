@@ -9,10 +9,10 @@ from rag.generate.monitors.python.place import Reader
 
 WORD = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
-_POINT = re.compile(r"[\w)\]}\"']\.\Z")
+_POINT = re.compile(r"[\w)\]}\"']\.")
 _NUMBER = re.compile(r"(?<![\w.)\]}\"'])[0-9][\w]*\.\Z")
 _ASSIGNED = re.compile(r"^[ \t]*(?:self|cls)\.\Z", re.MULTILINE)
-_CHAINED = re.compile(r"[\w)\]}\"']\s+\.\Z")
+_CHAINED = re.compile(r"[\w)\]}\"']\s+\.")
 
 _OF_ENUM = frozenset({"_generate_next_value_", "mro"})
 _NO_MEMBERS = frozenset({"mro", "name", "value"})
@@ -38,11 +38,15 @@ class Dereference:
     def pre(self, text: str) -> bool:
         """Whether the last character is the point of a dereference."""
         place = self._reader.place(text)
-        if place.kind != "code" or _NUMBER.search(text):
+        line = text.rfind("\n") + 1
+        if place.kind != "code" or _NUMBER.search(text, line):
             return False
-        if place.brackets and _CHAINED.search(text):
+        last = len(text[:-1].rstrip()) - 1
+        if place.brackets and _CHAINED.fullmatch(text, max(0, last)):
             return True
-        return bool(_POINT.search(text)) and not _ASSIGNED.search(text)
+        return bool(_POINT.fullmatch(text, max(0, len(text) - 2))) and not _ASSIGNED.search(
+            text, line
+        )
 
     def suggest(self, text: str) -> frozenset[str]:
         """The members."""

@@ -26,17 +26,23 @@ class ImportNames:
 
     def triggers(self, text: str) -> bytes:
         """What stands before a name, within such a statement."""
-        return b" (,\n\t" if _STATEMENT.search(text) else b""
+        return b" (,\n\t" if _statement(text) else b""
 
     def pre(self, text: str) -> bool:
         """Whether a name is next."""
+        found = _statement(text)
         return (
-            self._reader.place(text).kind == "code"
-            and _STATEMENT.search(text) is not None
-            and _NAME_NEXT.search(text) is not None
+            found is not None
+            and self._reader.place(text).kind == "code"
+            and _NAME_NEXT.search(text, found.start()) is not None
         )
 
     def suggest(self, text: str) -> frozenset[str]:
         """The names; a star, a bracket and white space may come as well."""
         names = self._analysis.names(text)
         return names | {"*", "(", " ", "\n", "\\"} if names else names
+
+
+def _statement(text: str) -> re.Match[str] | None:
+    """The statement that the text ends in; it begins after the last closing bracket."""
+    return _STATEMENT.search(text, text.rfind(")") + 1)

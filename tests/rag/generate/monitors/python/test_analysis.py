@@ -12,7 +12,7 @@ import pytest
 
 from eval.code_sites import dereferences, modules
 from rag.generate.completion import program_at
-from rag.generate.monitors.python import members
+from rag.generate.monitors.python import library, members
 from rag.generate.monitors.python.analysis import Analysis
 
 FIRST = """
@@ -130,9 +130,22 @@ def test_so_it_does_in_real_programs_that_are_written_on(package: str) -> None:
         analysis = Analysis(path, after)
         for line, column, _ in chosen:
             before = program_at(source, line, column, path).before
-            assert analysis.names(before) == slow(before, after, path), (path, line, column)
+            wanted = slow(before, after, path)
+            assert analysis.names(before) == wanted, (path, line, column)
+            # Another request for the same program goes on with what this one imported.
+            assert Analysis(path, after).names(before) == wanted, (path, line, column)
             n_asked += 1
     assert n_asked >= 4
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_so_it_does_request_after_request(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    asked = random.Random(seed).sample(ASKED, len(ASKED))
+    text = FIRST
+    for one in asked:
+        assert Analysis(path).names(text + one) == slow(text + one, path=path), one
+        text += f"v{len(text)} = 1\n"
 
 
 def test_what_is_remembered_is_not_listed_again(monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -184,3 +197,70 @@ def test_a_module_that_changed_is_read_anew(tmp_path: Path) -> None:
         os.utime(beside, (stamp, stamp))
         assert name in Analysis(program).names("import beside\nbeside.Thing.")
     assert "first" not in Analysis(program).names("import beside\nbeside.Thing.")
+
+
+def write(path: Path, text: str, stamp: int) -> None:
+    """At a time that is told: the library looks at the time of the last change."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (stamp, stamp))
+
+
+def package(tmp_path: Path) -> tuple[Path, Path]:
+    """A program in a package of its own, and a module of another package that it can import."""
+    program, other = tmp_path / "own" / "program.py", tmp_path / "other" / "things.py"
+    for one in (program, other):
+        write(one.parent / "__init__.py", "", 1_000_000)
+    return program, other
+
+
+def test_what_another_package_holds_is_inferred_once_for_many_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jedi.inference import imports
+
+    program, other = package(tmp_path)
+    write(other, "class Thing:\n    first = 1\n", 1_000_000)
+    loaded: list[str] = []
+    load = imports._load_python_module
+
+    def spied(state: Any, file_io: Any, **more: Any) -> Any:
+        loaded.append(Path(file_io.path).name)
+        return load(state, file_io, **more)
+
+    monkeypatch.setattr(imports, "_load_python_module", spied)
+    text = "from other.things import Thing\nThing."
+    for n_before in range(3):
+        assert "first" in Analysis(program).names("\n" * n_before + text)
+    assert loaded.count("things.py") == 1
+    write(other, "class Thing:\n    other = 1\n", 2_000_000)
+    assert "first" not in Analysis(program).names(text)
+    assert "other" in Analysis(program).names("a = 1\n" + text)
+    assert loaded.count("things.py") == 2
+
+
+def test_a_module_beside_the_program_sees_it_as_it_is(tmp_path: Path) -> None:
+    program, _ = package(tmp_path)
+    beside = program.parent / "beside.py"
+    write(beside, "from own.program import Mine\n\ndef made() -> Mine: ...\n", 1_000_000)
+    for name in ("first", "other"):
+        text = f"from own import beside\n\nclass Mine:\n    {name} = 1\n\nbeside.made()."
+        assert name in Analysis(program).names(text)
+
+
+def test_a_module_that_was_not_there_is_found_later(tmp_path: Path) -> None:
+    program, other = package(tmp_path)
+    text = "from other.things import Thing\nThing."
+    assert "first" not in Analysis(program).names(text)
+    write(other, "class Thing:\n    first = 1\n", 1_000_000)
+    assert "first" in Analysis(program).names(text)
+
+
+def test_not_more_than_so_many_programs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "MAX_PROGRAMS", 2)
+    monkeypatch.setattr(library, "_kept", type(library._kept)())
+    for name in "abca":
+        Analysis(tmp_path / f"{name}.py")
+    assert [path.name for path in library._kept] == ["c.py", "a.py"]

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.bounded_cache import BoundedCache
+from indexes.bounded_cache import BoundedCache
 from rag.result_cache import ResultCache
 from rag.search import SearchRequest, SearchResponse
 
