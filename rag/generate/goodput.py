@@ -64,6 +64,10 @@ PROBE_AFTER = 16
 PROBE_AFTER_MOST = 256
 """Rounds between probes of one source: doubled after each that did not pay."""
 
+CROWD = 4
+"""From so many sequences fed together nobody drafts: they share the reading of the weights, which
+is what a draft lives on, and one draft among them makes attention dearer for all."""
+
 STALE = 1.25
 """The step is measured anew when the text is this many times as long, or as short."""
 
@@ -257,6 +261,7 @@ class Budget:
         self._n_fixed = n_fixed
         self._room = 0
         self._position = 1
+        self._crowded = False
 
     def open(self, room: int, position: int, load: int = 1) -> None:
         """Begin a round after `position` tokens, with room for a draft of `room`.
@@ -265,6 +270,7 @@ class Budget:
         """
         self._room = max(0, min(room, MAX_DRAFT_TOKENS))
         self._position = position
+        self._crowded = load >= CROWD
         self._goodput = self._all.under(load)
 
     def tokens(self, source: Source, available: int) -> int:
@@ -272,10 +278,14 @@ class Budget:
         available = min(available, self._room)
         if self._n_fixed is not None:
             return min(available, self._n_fixed)
+        if self._crowded:
+            return 0
         return self._goodput.tokens(source, available, self._position)
 
     def gain(self, source: Source, available: int) -> float:
         """See `rag.generate.drafter.Allowance`."""
+        if self._crowded:
+            return 1.0
         return self._goodput.gain(source, min(available, self._room))
 
     def close(

@@ -15,7 +15,7 @@ from rag.generate import loop
 from rag.generate.distribution import Steering
 from rag.generate.drafter import Allowance, Draft
 from rag.generate.drafting import Drafting, DraftMemory
-from rag.generate.goodput import Budget, Goodput, expected_tokens
+from rag.generate.goodput import CROWD, Budget, Goodput, expected_tokens
 from rag.generate.loop import Generation, generate
 
 N_TOKENS = 12
@@ -213,7 +213,7 @@ class SilentContext(ToyContext):
 class CrowdContext(SilentContext):
     """One that says what its share is."""
 
-    load = 16
+    load = CROWD - 1
 
     def __init__(self, model: Crowd) -> None:
         super().__init__(model)
@@ -241,6 +241,23 @@ def test_in_a_crowd_a_draft_is_paid_for_by_all(monkeypatch, tells: bool) -> None
     )
     share_drafted = sum(map(bool, oracle.allowed)) / len(oracle.allowed)
     assert (share_drafted < 0.1) if tells else (share_drafted > 0.7)
+
+
+def test_nobody_drafts_in_a_crowd_unless_told_to() -> None:
+    """However well a source has paid so far."""
+    goodput = Goodput()
+    for load in (1, CROWD - 1, CROWD):
+        goodput.under(load).record(("none", 0), 0, 0, 0.0, 1.0, position=100)
+        for _ in range(20):
+            goodput.under(load).record(("suffix", 5), 4, 4, 0.0, 1.1, position=100)
+    for load, drafts in ((1, True), (CROWD - 1, True), (CROWD, False), (16, False)):
+        budget = Budget(goodput, None)
+        budget.open(10, 100, load)
+        assert (budget.tokens(("suffix", 5), 10) > 0) == drafts
+        assert (budget.gain(("suffix", 5), 10) > 1) == drafts
+        fixed = Budget(goodput, 6)
+        fixed.open(10, 100, load)
+        assert fixed.tokens(("suffix", 5), 10) == 6
 
 
 def test_times_belong_to_a_load_and_acceptance_does_not() -> None:
