@@ -19,7 +19,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_json_depth: int = 64
     max_concurrency: int = 16
     max_searches: int = 8
-    max_queue: int = 64
+    max_queue: int = 128
     max_pending_jobs: int = 32
 
 
