@@ -11,16 +11,20 @@ import msgspec
 REFUSED = 429
 OK = 200
 REFUSED_PAUSE_S = 0.1
-"""A client that was turned away comes back after so long, sooner than it was told to."""
+"""A client that was turned away comes back after so long where it was not told when."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One answered request; times in `time.monotonic` seconds."""
+    """One answered request; times in `time.monotonic` seconds.
+
+    `retry_after_s` is when one that was turned away may come back.
+    """
 
     status: int
     started: float
     ended: float
     body: bytes
+    retry_after_s: float = REFUSED_PAUSE_S
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -116,7 +120,8 @@ async def _one(
                 reply = await _ask(reader, writer, next(requests))
                 keep(reply)
                 if reply.status == REFUSED:
-                    await asyncio.sleep(REFUSED_PAUSE_S)
+                    left_s = until - time.monotonic()
+                    await asyncio.sleep(max(0.0, min(reply.retry_after_s, left_s)))
         except (OSError, asyncio.IncompleteReadError):
             failed += 1
         finally:
@@ -128,6 +133,12 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
     started = time.monotonic()
     writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+    length = int(_header(head, b"content-length"))
     body = await reader.readexactly(length)
-    return Reply(int(head[9:12]), started, time.monotonic(), body)
+    wait_s = float(_header(head, b"retry-after") or REFUSED_PAUSE_S)
+    return Reply(int(head[9:12]), started, time.monotonic(), body, wait_s)
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    """A header's value in a reply's head in lower case; empty where it is not there."""
+    return head.partition(b"\r\n" + name + b":")[2].split(b"\r\n", 1)[0].strip()

@@ -29,6 +29,9 @@ def add_parser(kinds: Any, common: argparse.ArgumentParser) -> None:
         "--data", type=Path, required=True, metavar="DIR", help="what the recipe's files are in"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--start", default="", metavar="NAME|FOLDER", help="go on from this GeAR model's weights"
+    )
     last = parser.add_mutually_exclusive_group()
     last.add_argument("--restart", action="store_true", help="forget what DIR has of a run")
     last.add_argument(
@@ -51,9 +54,10 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         recipe=read_recipe(args.recipe, GearRecipe),
         data=args.data,
         out=args.out,
-        command=f"rag train gear --recipe {Path(args.recipe).name} --data DATA --out OUT",
+        command=_command(args),
         machine=f"{machine.cpu}, {settings.n_threads or machine.n_cores} threads, "
         f"device {settings.device}",
+        start=args.start,
         restart=args.restart,
         finish=args.finish,
     )
@@ -65,3 +69,9 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         sys.stdout.write(f"{name:32}{report.before[name]:10.4f} → {after:.4f}\n")
     sys.stdout.write(f"{report.n_steps} steps, kept step {report.kept_step}\n{report.model}\n")
     return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command as a person would repeat it, without where things lie here."""
+    start = f" --start {Path(args.start).name}" if args.start else ""
+    return f"rag train gear --recipe {Path(args.recipe).name}{start} --data DATA --out OUT"

@@ -138,12 +138,13 @@ def _open(
 
     request.work.mkdir(parents=True, exist_ok=True)
     n_ctx = request.max_prompt_tokens + request.max_tokens + 16
+    n_threads = settings.n_threads
     auto = open_generator(settings.generator, settings)
 
     def peer_llama() -> Decoder:
         if model.gguf is None:
             raise UsageError(f"{model.name} did not come as GGUF: llama.cpp cannot be measured")
-        return llama_cpp(model.gguf, request.work, n_ctx, settings.n_threads)
+        return llama_cpp(model.gguf, request.work, n_ctx, n_threads)
 
     def plain(backend: str) -> Decoder:
         local = msgspec.structs.replace(settings, backend=backend)
@@ -156,13 +157,15 @@ def _open(
         "evident-int4": lambda: plain("int4"),
         "evident-int8": lambda: plain("int8"),
         "evident-fp32": lambda: plain("fp32"),
-        GENERATE: lambda: transformers_generate(model.folder),
+        GENERATE: lambda: transformers_generate(model.folder, n_threads),
         "transformers-lookup": lambda: transformers_generate(
-            model.folder, prompt_lookup_num_tokens=LOOKUP_TOKENS
+            model.folder, n_threads, prompt_lookup_num_tokens=LOOKUP_TOKENS
         ),
-        "transformers-assisted": lambda: transformers_generate(model.folder, assistant=True),
+        "transformers-assisted": lambda: transformers_generate(
+            model.folder, n_threads, assistant=True
+        ),
         LLAMA: peer_llama,
-        GENAI: lambda: onnxruntime_genai(model.folder, request.work),
+        GENAI: lambda: onnxruntime_genai(model.folder, request.work, n_threads),
     }
     opened = {}
     for name in request.engines:

@@ -6,6 +6,7 @@ copies of the model made, only when they are asked for.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -54,16 +55,17 @@ def ours(model: LanguageModel, drafter: DrafterName, n_draft_tokens: int | None 
     return decode
 
 
-def transformers_generate(folder: Path, **options: Any) -> Decoder:
+def transformers_generate(folder: Path, n_threads: int = 0, **options: Any) -> Decoder:
     """`model.generate`, greedy, float32; `options` are its own, such as `prompt_lookup_num_tokens`.
 
-    With `assistant=True` the model assists itself.
+    0 threads: as many as torch has. With `assistant=True` the model assists itself.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    from rag.models.torch_runtime import quiet_transformers
+    from rag.models.torch_runtime import quiet_transformers, use_threads
 
+    use_threads(n_threads)
     with quiet_transformers():
         module = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
@@ -149,8 +151,8 @@ def llama_cpp(gguf: Path, work: Path, n_ctx: int, n_threads: int) -> Decoder:
     return decode
 
 
-def onnxruntime_genai(folder: Path, work: Path) -> Decoder:
-    """onnxruntime-genai over the int4 graph that its own builder makes."""
+def onnxruntime_genai(folder: Path, work: Path, n_threads: int) -> Decoder:
+    """onnxruntime-genai over the int4 graph that its own builder makes; 0 threads: its default."""
     try:
         import onnxruntime_genai as genai
     except ImportError as error:
@@ -162,7 +164,10 @@ def onnxruntime_genai(folder: Path, work: Path) -> Decoder:
         done = subprocess.run(command + flags, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ModelError(f"onnxruntime-genai's builder failed: {done.stderr[-400:]}")
-    model = genai.Model(str(built))
+    config = genai.Config(str(built))
+    options = {"session_options": {"intra_op_num_threads": n_threads}}
+    config.overlay(json.dumps({"model": {"decoder": options}}))
+    model = genai.Model(config)
 
     def decode(prompt_ids: list[int], max_tokens: int) -> Decoded:
         started, first_s = time.perf_counter(), 0.0

@@ -10,13 +10,20 @@ import torch
 
 from rag.gear.fusion import Fusion, Memory
 from rag.gear.network import GearNetwork, open_network
-from rag.gear.reader import sentence_means, sentence_shares, token_attention
+from rag.gear.reader import Reading, sentence_means, sentence_shares, token_attention
 from rag.gear.reading import NOBODY, GearTokens, ReadQuestion, ReadText
 from rag.gear.shape import Aggregation
 from rag.models.bert_layers import padded
 from rag.models.resolver import ResolvedModel
-from rag.models.torch_runtime import fast_casting
+from rag.models.torch_runtime import fast_precision
 from rag.retrievers.batching import token_batches
+from rag.retrievers.worker_threads import WorkerThreads
+
+BATCHES_PER_THREAD = 4
+"""So that no thread has much more to do than another, and hits of like length are together."""
+
+MIN_BATCH_TOKENS = 384
+"""Smaller batches lose more by their overhead than they gain."""
 
 
 class ScoredSentence(NamedTuple):
@@ -44,14 +51,19 @@ class ReadDocument(NamedTuple):
 
 
 class Locator:
-    """Owns a loaded model. Nothing is changed by locating: it is safe for threads."""
+    """Owns a loaded model, in half precision where that is faster.
+
+    Nothing is changed by locating: it is safe for threads.
+    """
 
     def __init__(self, network: GearNetwork, tokenizer: Path, *, batch_tokens: int) -> None:
-        self.network = network
+        self.network = network.stored_in(fast_precision(network.device))
         self.shape = network.shape
         self.tokens = GearTokens(tokenizer)
-        self._device = network.base.words.weight.device
+        self._device = network.device
         self._batch_tokens = batch_tokens
+        on_cpu = self._device.type == "cpu"
+        self._workers = WorkerThreads(torch.get_num_threads() if on_cpu else 1)
 
     def locate(
         self,
@@ -65,14 +77,15 @@ class Locator:
         """
         how = aggregation or self.shape.aggregation
         asked = self.tokens.question(question, self.shape.max_question_tokens)
-        with torch.inference_mode(), fast_casting(self._device):
+        with torch.inference_mode():
             read = self.read(documents)
-            found: list[list[ScoredSentence]] = [[] for _ in documents]
-            for places in token_batches([len(one.states) for one in read], self._batch_tokens):
-                chosen = [read[place] for place in places]
-                shares = self.shares(asked, chosen, how)
-                for place, one, row in zip(places, chosen, shares, strict=True):
-                    found[place] = _ranked(one.sentences, row)
+        batches = self._batches([len(one.states) for one in read])
+        jobs = [[read[place] for place in places] for places in batches]
+        found: list[list[ScoredSentence]] = [[] for _ in documents]
+        shares = self._workers.map(lambda chosen: self.shares(asked, chosen, how), jobs)
+        for places, rows in zip(batches, shares, strict=True):
+            for place, row in zip(places, rows, strict=True):
+                found[place] = _ranked(read[place].sentences, row)
         return found
 
     def read(self, documents: Sequence[tuple[str, str]]) -> list[ReadDocument]:
@@ -83,16 +96,25 @@ class Locator:
         texts = [self.tokens.read(*one, self.shape.max_tokens) for one in documents]
         windows = [(number, w) for number, one in enumerate(texts) for w in one.windows]
         states: list[torch.Tensor] = [torch.empty(0)] * len(windows)
-        lengths = [len(window.ids) for _, window in windows]
-        for places in token_batches(lengths, self._batch_tokens):
-            rows = [windows[place][1].ids for place in places]
-            ids, mask = padded(rows, self.tokens.pad, self._device)
-            for place, row in zip(places, self.network.encoder.states(ids, mask), strict=True):
-                states[place] = row[: lengths[place]]
+        batches = self._batches([len(window.ids) for _, window in windows])
+        jobs = [[windows[place][1].ids for place in places] for places in batches]
+        for places, rows in zip(batches, self._workers.map(self._states, jobs), strict=True):
+            for place, row in zip(places, rows, strict=True):
+                states[place] = row[: len(windows[place][1].ids)]
         by_text: list[list[torch.Tensor]] = [[] for _ in texts]
         for (number, _), row in zip(windows, states, strict=True):
             by_text[number].append(row)
         return [_joined(one, rows) for one, rows in zip(texts, by_text, strict=True)]
+
+    def _states(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        with torch.inference_mode():
+            return self.network.encoder.states(*padded(rows, self.tokens.pad, self._device))
+
+    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Texts of like length together, within the budget, several batches for every thread."""
+        share = sum(lengths) // (BATCHES_PER_THREAD * self._workers.n_threads)
+        budget = min(self._batch_tokens, max(MIN_BATCH_TOKENS, share))
+        return list(token_batches(lengths, budget))
 
     def fuse(self, question: ReadQuestion, documents: Sequence[ReadDocument]) -> Fusion:
         """One question with each of several documents."""
@@ -103,6 +125,12 @@ class Locator:
         self, question: ReadQuestion, documents: Sequence[ReadDocument], how: Aggregation
     ) -> torch.Tensor:
         """Shares `[B, S]`; columns past a document's own sentences are 0."""
+        with torch.inference_mode():
+            return self._shares(question, documents, how)
+
+    def _shares(
+        self, question: ReadQuestion, documents: Sequence[ReadDocument], how: Aggregation
+    ) -> torch.Tensor:
         n_sentences = max(len(one.sentences) for one in documents)
         if not n_sentences:
             return torch.zeros(len(documents), 0)
@@ -113,11 +141,15 @@ class Locator:
         if how == "attention":
             looked = token_attention(fused.attention, own, self.shape.locate_layers)
             return sentence_shares(sentence_means(looked, owners, n_sentences)).cpu()
-        layers = range(1, len(fused.attention) + 1)
-        every = [token_attention(fused.attention, own, [layer]) for layer in layers]
+        words = self.network.base.words
+        ids, _ = padded([one.ids for one in documents], self.tokens.pad, self._device)
+        asked = torch.tensor([question.ids], device=self._device).expand(len(documents), -1)
         memory = _memory(documents).states
-        reader = self.network.reader
-        scores = reader(every, fused.states.float().mean(1), memory, owners, n_sentences)
+        every = torch.ones_like(own)
+        read = Reading(
+            fused.attention, own, every, fused.states, words(asked), memory, words(ids), owners
+        )
+        scores = self.network.reader(read, n_sentences)
         return scores.softmax(-1).nan_to_num().cpu()
 
 

@@ -27,6 +27,7 @@ from rag.models.bert_layers import (
     shared_encoder,
 )
 from rag.models.resolver import ResolvedModel, resolve
+from rag.models.torch_runtime import Precision
 
 WEIGHTS = "model.safetensors"
 
@@ -72,12 +73,30 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self.upper = base.upper(shape.n_shared)
         self.fusion = FusionBlocks(base.shape)
         self.decoder = TextDecoder(base.shape, shape.n_decoder_layers, shape.decoder_inner)
-        self.reader = SentenceReader(base.shape.num_hidden_layers, shape.locate_layers)
+        self.reader = SentenceReader(
+            base.shape.num_hidden_layers,
+            base.shape.num_attention_heads,
+            base.shape.hidden_size,
+            shape.locate_layers,
+        )
 
     @property
     def base(self) -> BertEncoder:
         """The frozen encoder; in a tuple, lest torch take it for a part of the module."""
         return self._base[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        found: torch.device = self.base.words.weight.device
+        return found
+
+    def stored_in(self, precision: Precision) -> GearNetwork:
+        """Itself, its weights stored in this precision; the reader stays in single."""
+        dtype = getattr(torch, precision)
+        for part in (self.base, self.upper, self.fusion, self.decoder):
+            part.to(dtype)
+        return self
 
     @property
     def encoder(self) -> GearBiEncoder:

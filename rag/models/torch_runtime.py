@@ -54,7 +54,12 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def fast_casting(device: Any) -> AbstractContextManager[Any]:
-    """Half precision where this device computes it faster than single; else nothing.
+    """Half precision where this device computes it faster than single; else nothing."""
+    return computing_in(fast_precision(device), device)
+
+
+def fast_precision(device: Any) -> Precision:
+    """What this device computes fastest.
 
     On a CPU that is bfloat16 with the instructions for it (AVX-512 BF16 or AMX).
     """
@@ -65,4 +70,4 @@ def fast_casting(device: Any) -> AbstractContextManager[Any]:
         able = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     else:
         able = kind == "cuda" and torch.cuda.is_bf16_supported()
-    return computing_in("bfloat16" if able else "float32", device)
+    return "bfloat16" if able else "float32"

@@ -267,7 +267,10 @@ def _optimizer(task: Task, config: LoopConfig) -> torch.optim.AdamW:
     for name, parameter in task.parameters().items():
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         paces = [pace for start, pace in config.pace.items() if name.startswith(start)]
-        groups.setdefault((decay, paces[0] if paces else 1.0), []).append(parameter)
+        pace = paces[0] if paces else 1.0
+        # What does not move needs no gradient, which is most of a step's work.
+        parameter.requires_grad_(requires_grad=pace > 0)
+        groups.setdefault((decay, pace), []).append(parameter)
     return torch.optim.AdamW(
         [
             {"params": parameters, "weight_decay": decay, "pace": pace}

@@ -28,7 +28,7 @@ class LoopConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and `save_every` count steps. `precision` `auto` is bfloat16 where the device computes it,
     float32 elsewhere. `patience` measures without a better one end the run (0: never). `pace` is
     what the learning rate is multiplied by for parameters whose names begin so: what was trained
-    before may move slower than what begins at random.
+    before may move slower than what begins at random, or not at all (0).
     """
 
     n_steps: Count
@@ -45,7 +45,7 @@ class LoopConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     save_every: Count = 100
     log_every: Count = 10
     patience: Annotated[int, Meta(ge=0)] = 0
-    pace: dict[str, Annotated[float, Meta(gt=0)]] = {}
+    pace: dict[str, Annotated[float, Meta(ge=0)]] = {}
 
     def __post_init__(self) -> None:
         if self.batch_size % self.accumulate:

@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import torch
 
+from indexes.errors import Conflict
 from indexes.files import write_durably
 from rag.config import Settings
 from rag.gear.network import GearNetwork, save_network
 from rag.gear.reading import GearTokens
-from rag.gear.shape import Aggregation, GearShape
-from rag.models.bert_layers import load_encoder
+from rag.gear.shape import Aggregation, GearShape, read_shape
+from rag.models.bert_layers import copy_tensors, load_encoder, read_tensors
 from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import use_threads
 from rag.progress import Progress
@@ -41,6 +42,7 @@ PICK = "picked by"
 class GearRequest(msgspec.Struct, frozen=True):
     """What to train. `command` and `machine` are for the card.
 
+    `start` names a GeAR model over the recipe's base to go on from, "" to begin from the base;
     `restart` forgets what `out` has of a run, `finish` ends it where it stands.
     """
 
@@ -50,6 +52,7 @@ class GearRequest(msgspec.Struct, frozen=True):
     out: Path
     command: str
     machine: str
+    start: str = ""
     restart: bool = False
     finish: bool = False
 
@@ -104,6 +107,23 @@ def begin(recipe: GearRecipe, base: ResolvedModel, device: str) -> GearNetwork:
     return network
 
 
+def go_on_from(network: GearNetwork, model: ResolvedModel) -> None:
+    """Take over what a GeAR folder has of the same name and shape; the rest stays as it begins.
+
+    Raises `ModelError` for a folder of another kind, `Conflict` for another base.
+    """
+    base = read_shape(model.folder).base_sha256
+    if base != network.shape.base_sha256:
+        raise Conflict(f"{model.name} was trained over {base[:12]}, not over the recipe's base")
+    found, wanted = read_tensors(model.folder), network.tensors()
+    shared = {
+        name: tensor
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape == tensor.shape
+    }
+    copy_tensors(found, shared, model.name)
+
+
 def _train(
     request: GearRequest, settings: Settings, progress: Progress, measure: Measure
 ) -> GearReport:
@@ -116,13 +136,16 @@ def _train(
     base = resolve(recipe.base, settings.cache, download=True, progress=progress)
     examples = read_examples(recipe, request.data, settings, progress)
     network = begin(recipe, base, settings.device)
+    start = resolve(request.start, settings.cache) if request.start else base
+    if request.start:
+        go_on_from(network, start)
     tokens = GearTokens(base.folder)
     outcome = train(
         GearTask(network, tokens, examples, recipe, measure, out / CANDIDATE),
         recipe.loop,
         out,
         progress,
-        fingerprint=_fingerprint(recipe, base, examples),
+        fingerprint=_fingerprint(recipe, base, start, examples),
         device=settings.device,
         pick=PICK if examples.located else "",
         finish=request.finish,
@@ -130,7 +153,7 @@ def _train(
     folder = out / MODEL
     network.shape = msgspec.structs.replace(network.shape, aggregation=_aggregation(outcome))
     save_network(network, folder)
-    card = model_card(_facts(request, base, examples), outcome)
+    card = model_card(_facts(request, base, start, examples), outcome)
     write_durably(folder / "README.md", card.encode())
     shutil.copyfile(out / CURVE, folder / CURVE)
     try:
@@ -148,12 +171,17 @@ def _aggregation(outcome: Outcome) -> Aggregation:
     return max(found, key=lambda how: found[how])
 
 
-def _fingerprint(recipe: GearRecipe, base: ResolvedModel, examples: Examples) -> str:
-    facts = [msgspec.to_builtins(recipe), base.sha256, [one.sha256 for one in examples.sets]]
+def _fingerprint(
+    recipe: GearRecipe, base: ResolvedModel, start: ResolvedModel, examples: Examples
+) -> str:
+    digests = [base.sha256, start.sha256, [one.sha256 for one in examples.sets]]
+    facts = [msgspec.to_builtins(recipe), *digests]
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 
-def _facts(request: GearRequest, base: ResolvedModel, examples: Examples) -> RunFacts:
+def _facts(
+    request: GearRequest, base: ResolvedModel, start: ResolvedModel, examples: Examples
+) -> RunFacts:
     recipe = request.recipe
     origins = {one.name: f"{one.folder} ({one.split})" for one in recipe.data}
     if recipe.synthesis is not None:
@@ -164,8 +192,8 @@ def _facts(request: GearRequest, base: ResolvedModel, examples: Examples) -> Run
         recipe_name=request.recipe_name,
         recipe=recipe,
         seed=recipe.loop.seed,
-        base=base.name,
-        base_sha256=base.sha256,
+        base=start.name,
+        base_sha256=start.sha256,
         base_licence=base.licence,
         machine=request.machine,
         data=[

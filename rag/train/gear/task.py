@@ -11,7 +11,7 @@ import torch
 
 from rag.gear.fusion import Memory
 from rag.gear.network import GearNetwork, pooled, save_network
-from rag.gear.reader import sentence_means, sentence_shares, token_attention
+from rag.gear.reader import Reading, sentence_means, sentence_shares, token_attention
 from rag.gear.reading import NOBODY, GearTokens
 from rag.models.bert_layers import padded
 from rag.retrievers.batching import token_batches
@@ -57,7 +57,7 @@ class GearTask:
         self._order = examples.order(recipe)
         self._rows = RowMaker(tokens, recipe.model, recipe.loss)
         self._measure, self._folder = measure, folder
-        self._device = network.base.words.weight.device
+        self._device = network.device
         self._queue = MomentumQueue(
             network.upper,
             network.base.upper(network.shape.n_shared),
@@ -135,36 +135,42 @@ class GearTask:
         ids, mask = padded([row.document for row in rows], self.tokens.pad, self._device)
         with torch.no_grad():
             shared = self.network.encoder.shared(ids, mask)
-            keys = pooled(self._queue.copied.run(shared, mask), mask)
+            moved = self._queue.copied.run(shared, mask) if self._config.queue else shared
+            keys = pooled(moved, mask)
         states = self.network.upper.run(shared, mask)
         asked, asked_mask = padded([row.question for row in rows], self.tokens.pad, self._device)
         fused = self.network.fuse(asked, asked_mask, Memory(states, mask))
         with torch.autocast(self._device.type, enabled=False):
-            losses = self._looking(rows, fused.attention, fused.states, states)
+            own, every = _question_masks(rows, fused.states)
+            words = self.network.base.words
+            read = Reading(
+                fused.attention,
+                own,
+                every,
+                fused.states,
+                words(asked),
+                states,
+                words(ids),
+                self._owners(rows, ids),
+            )
+            losses = self._looking(rows, read)
         losses["words"] = self._writing(rows, Memory(fused.states, asked_mask))
         return _Part(places, pooled(states, mask), keys, losses)
 
-    def _looking(
-        self,
-        rows: Sequence[Row],
-        attention: Sequence[torch.Tensor],
-        fused: torch.Tensor,
-        states: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """Sums over the rows of −log the gold sentences' share, of attention and of the reader."""
-        own, every = _question_masks(rows, fused)
-        owners = torch.full(states.shape[:2], NOBODY)
+    def _owners(self, rows: Sequence[Row], ids: torch.Tensor) -> torch.Tensor:
+        """Which sentence each token of the documents is of."""
+        owners = torch.full(ids.shape, NOBODY)
         for number, row in enumerate(rows):
             owners[number, : len(row.owners)] = torch.tensor(row.owners)
-        owners = owners.to(states.device)
+        return owners.to(ids.device)
+
+    def _looking(self, rows: Sequence[Row], read: Reading) -> dict[str, torch.Tensor]:
+        """Sums over the rows of −log the gold sentences' share, of attention and of the reader."""
         gold = [row.gold for row in rows]
         n_sentences = max(1, *(max(row.owners) + 1 for row in rows))
-        layers = self.network.shape.locate_layers
-        looked = token_attention(attention, own, layers)
-        shares = sentence_shares(sentence_means(looked, owners, n_sentences))
-        by_layer = [token_attention(attention, own, [n + 1]) for n in range(len(attention))]
-        mean = (fused.float() * every[:, :, None]).sum(1) / every.sum(1, keepdim=True)
-        scores = self.network.reader(by_layer, mean, states, owners, n_sentences)
+        looked = token_attention(read.attention, read.own, self.network.shape.locate_layers)
+        shares = sentence_shares(sentence_means(looked, read.owners, n_sentences))
+        scores = self.network.reader(read, n_sentences)
         return {"attention": located(shares, gold), "reader": located(scores.softmax(1), gold)}
 
     def _writing(self, rows: Sequence[Row], fused: Memory) -> torch.Tensor:

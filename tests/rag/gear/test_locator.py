@@ -14,6 +14,7 @@ from indexes.sentences import sentence_spans
 from rag.gear.attention_map import word_attention
 from rag.gear.reading import NOBODY
 from rag.gear.writer import Writer
+from rag.retrievers.worker_threads import WorkerThreads
 
 BOTH = ["attention", "reader"]
 
@@ -60,6 +61,20 @@ def test_a_batch_scores_as_one_at_a_time(base, locator, how):
             scores = {(s.start, s.end): s.score for s in found}
             # Half precision rounds otherwise in another batch.
             assert all(s.score == pytest.approx(scores[s.start, s.end], abs=0.02) for s in one)
+
+
+@pytest.mark.parametrize("how", BOTH)
+def test_two_threads_point_as_one_does(base, locator, how):
+    documents = [("", text) for text in TEXTS if text.strip()] * 3
+    two = toy_locator(base, batch_tokens=60)
+    two._workers = WorkerThreads(2)
+    for one, other in zip(
+        locator.locate("what fish?", documents, how),
+        two.locate("what fish?", documents, how),
+        strict=True,
+    ):
+        scores = {(s.start, s.end): s.score for s in other}
+        assert all(s.score == pytest.approx(scores[s.start, s.end], abs=0.02) for s in one)
 
 
 def test_all_windows_of_a_long_document_are_looked_at_at_once(locator):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from eval.gear_training import gear_measure
 from rag.config import Settings
@@ -29,7 +31,15 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(root=tmp_path / "root", cache=tmp_path / "cache")
 
 
-def trained(settings: Settings, text: str, data: Path, out: Path, *, finish: bool = False):
+def trained(
+    settings: Settings,
+    text: str,
+    data: Path,
+    out: Path,
+    *,
+    finish: bool = False,
+    start: str = "",
+):
     file = out.parent / "toy.toml"
     file.write_text(text)
     request = GearRequest(
@@ -39,6 +49,7 @@ def trained(settings: Settings, text: str, data: Path, out: Path, *, finish: boo
         out=out,
         command="rag train gear --recipe toy",
         machine="a machine",
+        start=start,
         finish=finish,
     )
     return train_gear(request, settings, Silent(), gear_measure(settings))
@@ -57,6 +68,31 @@ def test_a_run_leaves_a_model_that_opens_a_card_and_curves(data, recipe_text, se
     (found,) = locator.locate("what of the tree", [("", "The tree is red. The road is blue.")])
     assert {(one.start, one.end) for one in found} == {(0, 16), (17, 34)}
     assert entry_of(parse_spec(f"mine={folder}"), settings, Silent()).kind == "gear"
+
+
+def test_a_run_goes_on_from_another_models_weights(data, recipe_text, settings, tmp_path):
+    first = Path(trained(settings, recipe_text, data, tmp_path / "first").model)
+    still = recipe_text.replace("n_steps = 6", "n_steps = 1").replace("5e-3", "1e-12")
+    assert still.count("1e-12") == 1
+    second = Path(trained(settings, still, data, tmp_path / "out", start=str(first)).model)
+    before, after = (load_file(one / "model.safetensors") for one in (first, second))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
+    card = (second / "README.md").read_text()
+    assert resolve(str(first), settings.cache).sha256[:16] in card
+
+
+def test_what_has_no_pace_stays_as_it_is(data, recipe_text, settings, tmp_path):
+    first = Path(trained(settings, recipe_text, data, tmp_path / "first").model)
+    reader = recipe_text.replace('"encoder." = 0.5', '"reader." = 1.0\n"" = 0.0')
+    report = trained(settings, reader, data, tmp_path / "out", start=str(first))
+    points = read_curve(tmp_path / "out" / "curve.jsonl")
+    assert any(point.gradient_norm > 0 for point in points)
+    before = load_file(first / "model.safetensors")
+    last = load_file(tmp_path / "out" / "checkpoint" / f"step-{report.n_steps:08}.safetensors")
+    for name, tensor in before.items():
+        same = torch.equal(tensor, last[f"task.{name}"].half())
+        assert same != name.startswith("reader."), name
 
 
 @pytest.mark.slow
@@ -92,7 +128,7 @@ def test_a_run_that_died_goes_on_to_the_same_curve_and_weights(
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["gear-minilm", "gear-minilm-gpu"])
+@pytest.mark.parametrize("name", ["gear-minilm", "gear-minilm-further", "gear-minilm-gpu"])
 def test_the_recipes_that_come_with_the_product_are_valid(name):
     recipe = read_recipe(name, GearRecipe)
     assert recipe.loss.alpha == 0.25
