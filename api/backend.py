@@ -141,7 +141,7 @@ class Backend:
         self.desk = desk
         self.limits = limits
         self._lanes = [
-            Lane("search", limits.max_searches, limits.max_queue),
+            Lane("search", limits.max_searches, limits.max_search_queue),
             Lane("answer", limits.max_concurrency, limits.max_queue),
         ]
         self._cancels: WeakSet[threading.Event] = WeakSet()

@@ -10,8 +10,8 @@ from rag.config import Settings
 class Limits(msgspec.Struct, frozen=True):
     """Bounds of the service; published at `/v1/info`.
 
-    Answers are written in `max_concurrency` threads, searches and all other short work run in
-    `max_searches`; up to `max_queue` more of each wait their turn.
+    Answers are written in `max_concurrency` threads, up to `max_queue` more wait their turn;
+    searches and all other short work run in `max_searches`, and `max_search_queue` may wait.
     Of builds `max_pending_jobs` may be ordered and not yet ended.
     """
 
@@ -20,6 +20,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_concurrency: int = 16
     max_searches: int = 8
     max_queue: int = 64
+    max_search_queue: int = 128
     max_pending_jobs: int = 32
 
 
@@ -30,4 +31,5 @@ def limits_from(settings: Settings) -> Limits:
         max_concurrency=settings.max_concurrency,
         max_searches=settings.max_searches,
         max_queue=settings.max_queue,
+        max_search_queue=settings.max_search_queue,
     )

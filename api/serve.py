@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 HELP = "serve search and answers over HTTP"
 FLAGS = (
-    *("host", "port", "workers", "max_body_bytes", "max_concurrency", "max_searches", "max_queue"),
+    *("host", "port", "workers", "max_body_bytes"),
+    *("max_concurrency", "max_searches", "max_queue", "max_search_queue"),
     *("require_keys", "inputs", "log_format"),
 )
 BACKLOG = 2048
@@ -35,7 +36,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-concurrency", type=int, metavar="N", help="answers at a time")
     parser.add_argument("--max-searches", type=int, metavar="N", help="searches at a time")
-    parser.add_argument("--max-queue", type=int, metavar="N", help="requests of each that may wait")
+    parser.add_argument("--max-queue", type=int, metavar="N", help="answers that may wait")
+    parser.add_argument("--max-search-queue", type=int, metavar="N", help="searches that may wait")
     parser.add_argument("--log-format", choices=["text", "json"], help="default: text")
     parser.add_argument(
         "--require-keys",

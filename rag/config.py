@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_concurrency: Annotated[int, Meta(ge=1, le=256)] = 16
     max_searches: Annotated[int, Meta(ge=1, le=256)] = 8
     max_queue: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    max_search_queue: Annotated[int, Meta(ge=0, le=100_000)] = 128
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     log_format: Literal["text", "json"] = "text"
     require_keys: bool = False

@@ -32,7 +32,10 @@ def fuse(rankings: Mapping[str, Ranked], fusion: Fusion, limit: int) -> list[Can
 
     `rrf` (Cormack, Clarke and Büttcher 2009): Σ weight / (k + rank).
     `weighted`: Σ weight · (score − min) / (max − min) within each ranking, an absent document
-    counts 0 and a ranking of equal scores counts 1. A single ranking keeps its own scores.
+    counts 0 and a ranking of equal scores counts 1.
+    `from_zero`: Σ weight · score / max (Bruch, Gai and Ingber 2023, theoretical minimum 0): where
+    documents were chosen by one retriever, its worst of them is no zero; without a score above
+    zero a ranking counts nothing. A single ranking keeps its own scores.
     """
     gains: dict[int, float] = {}
     best: dict[int, tuple[float, int]] = {}
@@ -58,6 +61,8 @@ def _shares(ranked: Ranked, fusion: Fusion) -> list[float]:
     if not ranked.scores:
         return []
     low, high = min(ranked.scores), max(ranked.scores)
+    if fusion.method == "from_zero":
+        return [score / high if high > 0 else 0.0 for score in ranked.scores]
     if high == low:
         return [1.0] * len(ranked.scores)
     return [(score - low) / (high - low) for score in ranked.scores]

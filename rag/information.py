@@ -56,7 +56,7 @@ def information(settings: Settings, indexes: list[str]) -> Information:
         version=version("evident-rag"),
         generator=settings.generator,
         decoding=["greedy", "sampling", *get_args(DrafterName)],
-        fusion=["rrf", "weighted"],
+        fusion=["rrf", "weighted", "from_zero"],
         indexes=indexes,
         compressor=settings.compressor,
         backend=settings.backend,

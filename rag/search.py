@@ -30,9 +30,13 @@ class RetrieverChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How rankings become one: min-max scaled scores (`weighted`) or reciprocal ranks (`rrf`)."""
+    """How rankings become one: by scaled scores (`weighted`, `from_zero`) or by ranks (`rrf`).
 
-    method: Literal["rrf", "weighted"] = "weighted"
+    `weighted` scales between the worst and the best score of a ranking, `from_zero` between 0 and
+    the best, for candidates that one retriever has chosen.
+    """
+
+    method: Literal["rrf", "weighted", "from_zero"] = "weighted"
     k: Annotated[int, Meta(ge=1, le=10_000)] = 60
 
 

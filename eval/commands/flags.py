@@ -49,7 +49,7 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="NAME[:limit=N][:weight=W],... of the index's retrievers; default: all of them",
     )
-    parser.add_argument("--fusion", metavar="METHOD", help="rrf[:k=60] or weighted")
+    parser.add_argument("--fusion", metavar="METHOD", help="rrf[:k=60], weighted or from_zero")
 
 
 def add_answer_flags(parser: argparse.ArgumentParser, *, limit: int) -> None:

@@ -40,6 +40,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="NAME", help="used as it is, or built with --retrievers")
     add_index_flags(parser)
     add_search_flags(parser)
+    # Picked on SciFact train: candidates that one retriever chose lie far above its zero.
+    parser.set_defaults(fusion="from_zero")
     parser.add_argument(
         "--depth", type=int, default=1000, metavar="N", help="how many of each query's documents"
     )

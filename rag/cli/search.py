@@ -37,7 +37,7 @@ def add_search_flags(parser: argparse.ArgumentParser, *, limit: int) -> None:
     parser.add_argument(
         "--retrievers", metavar="LIST", help="NAME[:limit=N][:weight=W],...; default: all"
     )
-    parser.add_argument("--fusion", metavar="METHOD", help="rrf[:k=60] or weighted")
+    parser.add_argument("--fusion", metavar="METHOD", help="rrf[:k=60], weighted or from_zero")
     parser.add_argument(
         "--filter", metavar="JSON", help='{"must": [{"field": "year", "match": 1999}]}'
     )

@@ -36,7 +36,7 @@ def test_counts_add_up():
 
 
 def test_clients_ask_a_server_and_refusals_are_no_failures(few_documents, limits, live_server):
-    small = msgspec.structs.replace(limits, max_searches=1, max_queue=0)
+    small = msgspec.structs.replace(limits, max_searches=1, max_search_queue=0)
     seen = []
     with live_server(few_documents(), small) as live:
         port = live.listener.getsockname()[1]

@@ -81,7 +81,7 @@ def held(few_documents):
 def test_a_full_queue_is_refused_and_the_rest_is_served(
     held, limits, live_server, until, is_problem
 ):
-    small = msgspec.structs.replace(limits, max_searches=1, max_queue=2)
+    small = msgspec.structs.replace(limits, max_searches=1, max_search_queue=2)
     with (
         live_server(held, small) as live,
         ThreadPoolExecutor(3) as pool,

@@ -32,6 +32,9 @@ def twin(rankings, fusion):
         for place, document in enumerate(ranked.documents):
             if fusion.method == "rrf":
                 share = 1 / (fusion.k + place + 1)
+            elif fusion.method == "from_zero":
+                best = max(ranked.scores)
+                share = ranked.scores[place] / best if best > 0 else 0.0
             else:
                 spread = max(ranked.scores) - min(ranked.scores)
                 share = (ranked.scores[place] - min(ranked.scores)) / spread if spread else 1.0
@@ -39,7 +42,7 @@ def twin(rankings, fusion):
     return totals
 
 
-@given(rankings(), st.sampled_from(["rrf", "weighted"]), st.integers(1, 12))
+@given(rankings(), st.sampled_from(["rrf", "weighted", "from_zero"]), st.integers(1, 12))
 def test_fusion_equals_its_formula(rankings, method, limit):
     fusion = Fusion(method=method, k=60)
     fused = fuse(rankings, fusion, limit)
