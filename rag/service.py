@@ -205,7 +205,9 @@ class Service:
             if self._compressor is None:
                 from rag.compress.opening import open_compressor
 
-                self._compressor = open_compressor(self.settings, locator=self.locator)
+                self._compressor = open_compressor(
+                    self.settings, locator=self.locator, download=False
+                )
             return self._compressor
 
     def point(self, question: str, hits: Sequence[Hit], asked: Pointing) -> list[LocatedHit]:
@@ -218,7 +220,7 @@ class Service:
             if self._locator is None:
                 from rag.gear.opening import locator_of
 
-                self._locator = locator_of(self.settings)
+                self._locator = locator_of(self.settings, download=False)
             return self._locator
 
     def generator(self) -> Generator:

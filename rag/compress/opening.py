@@ -23,24 +23,28 @@ def open_compressor(
     settings: Settings,
     progress: Progress | None = None,
     locator: Callable[[], Locator] | None = None,
+    *,
+    download: bool = True,
 ) -> Compressor:
     """The compressor with the models of the settings: `compressor` and `sentence_scorer`, or none.
 
     `locator` gives the one that is open already; without it one of its own is opened when needed.
+    Models that are not in the cache are pulled first where it may `download`.
     Raises `ModelNotFound`, `ModelError` and `UnsafeModel` for a model that cannot be had or used,
     `UsageError` for a sentence scorer that is no dense retriever.
     """
     progress = progress or Silent()
-    return Compressor(_classifier(settings, progress), _sentences(settings, progress, locator))
+    classifier = _classifier(settings, progress, download=download)
+    return Compressor(classifier, _sentences(settings, progress, locator))
 
 
-def _classifier(settings: Settings, progress: Progress) -> WordScorer | None:
+def _classifier(settings: Settings, progress: Progress, *, download: bool) -> WordScorer | None:
     if settings.compressor == "none":
         return None
     from rag.compress.token_classifier import TokenClassifier
 
     use_threads(settings.n_threads)
-    model = resolve(settings.compressor, settings.cache, download=True, progress=progress)
+    model = resolve(settings.compressor, settings.cache, download=download, progress=progress)
     return TokenClassifier(
         model,
         cache=settings.cache,

@@ -9,14 +9,16 @@ from rag.models.torch_runtime import use_threads
 from rag.progress import Progress
 
 
-def locator_of(settings: Settings, progress: Progress | None = None) -> Locator:
-    """The locator, loaded.
+def locator_of(
+    settings: Settings, progress: Progress | None = None, *, download: bool = True
+) -> Locator:
+    """The locator, loaded; what it is made upon is pulled first where it may `download`.
 
     Raises `ModelNotFound`, `ModelError` and `UnsafeModel` for a model that cannot be had or used.
     """
     use_threads(settings.n_threads)
     return open_locator(
-        resolve(settings.locator, settings.cache, download=True, progress=progress),
+        resolve(settings.locator, settings.cache, download=download, progress=progress),
         settings.cache,
         device=settings.device,
         batch_tokens=settings.encode_batch_tokens,

@@ -41,7 +41,13 @@ def one_thread(monkeypatch):
 def settings(tmp_path):
     inputs = tmp_path / "inputs"
     inputs.mkdir()
-    return Settings(root=tmp_path / "root", cache=tmp_path / "cache", inputs=inputs)
+    return Settings(
+        root=tmp_path / "root",
+        cache=tmp_path / "cache",
+        inputs=inputs,
+        compressor="none",
+        sentence_scorer="none",
+    )
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ def test_train_then_compress(recipe_text, data, encoder, tmp_path, monkeypatch, 
     folder = Path(capsys.readouterr().out.splitlines()[-1])
     generator = shutil.copytree(encoder, tmp_path / "generator")
     monkeypatch.setenv("RAG_GENERATOR", str(generator))
+    monkeypatch.setenv("RAG_SENTENCE_SCORER", "none")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"cat dog . oak tree stone .")))
     compress = ["compress", "--model", str(folder), "--json", "--explain"]
     compress += ["--query", "cat", "--words"]
