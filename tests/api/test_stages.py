@@ -136,7 +136,7 @@ def test_the_stages_of_a_hybrid_index_chained_are_the_answer(tmp_path, limits, w
 def pointing(tmp_path, monkeypatch):
     """The locator is a tiny one with random weights."""
     base = save_base(tmp_path / "base")
-    monkeypatch.setattr("rag.gear.opening.locator_of", lambda _: toy_locator(base))
+    monkeypatch.setattr("rag.gear.opening.locator_of", lambda _, **__: toy_locator(base))
 
 
 @pytest.fixture
