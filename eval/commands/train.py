@@ -13,7 +13,7 @@ from eval.commands import train_distil, train_dupmae, train_gear, train_llmlingu
 
 if TYPE_CHECKING:
     from rag.config import Settings
-    from rag.train.splade import TrainReport
+    from rag.train.training_run import TrainReport
 
 HELP = "train a model: seeded, resumable from any kill"
 LOG = "train.log"
@@ -55,8 +55,9 @@ def _splade(args: argparse.Namespace, settings: Settings) -> int:
     from eval.training import dev_sets, sparse_measure
     from rag.cli.output import TerminalProgress, print_json, wants_json
     from rag.train.recipe import read_recipe
-    from rag.train.splade import TrainRequest, check_backbone, train_splade
+    from rag.train.splade import check_backbone, train_splade
     from rag.train.splade_recipe import SpladeRecipe
+    from rag.train.training_run import TrainRequest
 
     name = args.recipe or DEFAULT_RECIPES[args.backbone or "masked"]
     recipe = read_recipe(name, SpladeRecipe)

@@ -38,12 +38,13 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     from eval.training import dev_sets, duplex_measure
     from rag.cli.output import TerminalProgress, print_json, wants_json
     from rag.train.dupmae.recipe import DupmaeRecipe
-    from rag.train.dupmae.run import DupmaeRequest, train_dupmae
+    from rag.train.dupmae.run import train_dupmae
     from rag.train.recipe import read_recipe
+    from rag.train.training_run import TrainRequest
 
     recipe = read_recipe(args.recipe, DupmaeRecipe)
     machine = describe_machine()
-    request = DupmaeRequest(
+    request = TrainRequest(
         recipe_name=Path(args.recipe).stem,
         recipe=recipe,
         data=args.data,

@@ -37,11 +37,12 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     from eval.machine import describe_machine
     from rag.cli.output import TerminalProgress, print_json, wants_json
     from rag.train.llmlingua2.recipe import LlmLingua2Recipe
-    from rag.train.llmlingua2.run import LlmLingua2Request, train_llmlingua2
+    from rag.train.llmlingua2.run import train_llmlingua2
     from rag.train.recipe import read_recipe
+    from rag.train.training_run import TrainRequest
 
     machine = describe_machine()
-    request = LlmLingua2Request(
+    request = TrainRequest(
         recipe_name=Path(args.recipe).stem,
         recipe=read_recipe(args.recipe, LlmLingua2Recipe),
         data=args.data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import use_threads
 from rag.progress import Progress
 from rag.train.card import DataFacts, RunFacts, model_card
-from rag.train.curve import CURVE, read_curve
+from rag.train.curve import CURVE
 from rag.train.dev import PICK, DevSet, Measure
 from rag.train.dupmae.network import DuplexNetwork
 from rag.train.dupmae.passages import Passages, read_passages
@@ -24,23 +23,19 @@ from rag.train.dupmae.pretraining import PretrainingTask
 from rag.train.dupmae.recipe import DupmaeRecipe
 from rag.train.dupmae.task import DuplexTask
 from rag.train.loop import Outcome, train
-from rag.train.plot import plot_curves
 from rag.train.run_lock import run_lock
 from rag.train.splade_data import TrainingSet, read_sets
+from rag.train.training_run import (
+    CANDIDATE,
+    MODEL,
+    TrainRequest,
+    draw_curves,
+    fingerprint_of,
+    forget,
+    set_facts,
+)
 
-MODEL, CANDIDATE, PRETRAINING = "model", "candidate", "pretraining"
-
-
-class DupmaeRequest(msgspec.Struct, frozen=True):
-    """What to train. `command` and `machine` are for the card; `restart` forgets what `out` has."""
-
-    recipe_name: str
-    recipe: DupmaeRecipe
-    data: Path
-    out: Path
-    command: str
-    machine: str
-    restart: bool = False
+PRETRAINING = "pretraining"
 
 
 class PhaseReport(msgspec.Struct, frozen=True):
@@ -63,7 +58,7 @@ class DupmaeReport(msgspec.Struct, frozen=True):
 
 
 def train_dupmae(
-    request: DupmaeRequest, settings: Settings, progress: Progress, measure: Measure
+    request: TrainRequest[DupmaeRecipe], settings: Settings, progress: Progress, measure: Measure
 ) -> DupmaeReport:
     """Train, or go on where an earlier sitting stopped, and write model, card and curves.
 
@@ -76,20 +71,19 @@ def train_dupmae(
 
 
 def _train(
-    request: DupmaeRequest, settings: Settings, progress: Progress, measure: Measure
+    request: TrainRequest[DupmaeRecipe], settings: Settings, progress: Progress, measure: Measure
 ) -> DupmaeReport:
     recipe, out = request.recipe, request.out
     use_threads(settings.n_threads)
     if request.restart:
-        for name in (MODEL, CANDIDATE, PRETRAINING, *(stage.name for stage in recipe.stages)):
-            shutil.rmtree(out / name, ignore_errors=True)
+        forget(out, PRETRAINING, *(stage.name for stage in recipe.stages))
     base = resolve(recipe.model, settings.cache, download=True, progress=progress)
     passages = read_passages(request.data / recipe.pretraining.file, recipe.pretraining.sources)
     network = DuplexNetwork(
         base, recipe, passages.texts, device=settings.device, seed=recipe.pretraining.loop.seed
     )
     progress.note(f"pre-training on {len(passages.texts)} passages")
-    before = _fingerprint(_shape(recipe), base.sha256, passages.sha256)
+    before = fingerprint_of(_shape(recipe), base.sha256, passages.sha256)
     phases = [
         train(
             PretrainingTask(network, passages.texts, recipe.pretraining),
@@ -101,7 +95,7 @@ def _train(
         )
     ]
     sets, dev = read_sets(recipe, request.data, settings, progress)
-    fingerprint = _fingerprint(recipe, before, [one.pairs.sha256 for one in sets])
+    fingerprint = fingerprint_of(recipe, before, [one.pairs.sha256 for one in sets])
     for stage in recipe.stages:
         progress.note(f"stage {stage.name}")
         task = DuplexTask(network, sets, stage, dev, measure, out / CANDIDATE)
@@ -123,7 +117,7 @@ def _train(
 
 
 def _describe(
-    request: DupmaeRequest,
+    request: TrainRequest[DupmaeRecipe],
     base: ResolvedModel,
     passages: Passages,
     sets: Sequence[TrainingSet],
@@ -138,10 +132,7 @@ def _describe(
     for name in (PRETRAINING, *(stage.name for stage in recipe.stages)):
         curve = request.out / name / CURVE
         shutil.copyfile(curve, folder / f"curve-{name}.jsonl")
-        try:
-            write_durably(folder / f"curves-{name}.svg", plot_curves(read_curve(curve)).encode())
-        except ImportError:
-            progress.note("no plot of the curves: matplotlib is not installed (evident-rag[eval])")
+        draw_curves(curve, folder / f"curves-{name}.svg", progress)
 
 
 def _overall(phases: Sequence[Outcome]) -> Outcome:
@@ -163,12 +154,8 @@ def _shape(recipe: DupmaeRecipe) -> list[Any]:
     return [recipe.model, recipe.n_shared_layers, recipe.dimension, recipe.pretraining]
 
 
-def _fingerprint(*facts: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
-
-
 def _facts(
-    request: DupmaeRequest,
+    request: TrainRequest[DupmaeRecipe],
     base: ResolvedModel,
     passages: Passages,
     sets: Sequence[TrainingSet],
@@ -194,16 +181,7 @@ def _facts(
                 len(passages.texts),
                 passages.sha256.partition(":")[0],
             ),
-            *(
-                DataFacts(
-                    one.pairs.source.name,
-                    f"{one.pairs.source.folder} ({one.pairs.source.split})",
-                    len(one.numbers),
-                    len(one.pairs.documents),
-                    one.pairs.sha256,
-                )
-                for one in sets
-            ),
+            *set_facts(sets),
         ],
         dev=[
             *(f"{source.name} ({source.folder}, {source.split})" for source in recipe.dev),

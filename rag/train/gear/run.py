@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from pathlib import Path
 
 import msgspec
 import torch
 
 from indexes.errors import Conflict
-from indexes.files import write_durably
 from rag.config import Settings
 from rag.gear.network import GearNetwork, save_network
 from rag.gear.reading import GearTokens
@@ -20,15 +17,22 @@ from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import use_threads
 from rag.progress import Progress
 from rag.train.card import DataFacts, RunFacts, model_card
-from rag.train.curve import CURVE, read_curve
 from rag.train.gear.examples import Examples, read_examples
 from rag.train.gear.recipe import GearRecipe
 from rag.train.gear.task import GearTask, Measure
-from rag.train.loop import CHECKPOINT, Outcome, train
-from rag.train.plot import plot_curves
+from rag.train.loop import Outcome, train
 from rag.train.run_lock import run_lock
+from rag.train.training_run import (
+    CANDIDATE,
+    MODEL,
+    TrainReport,
+    TrainRequest,
+    fingerprint_of,
+    forget,
+    report_of,
+    write_record,
+)
 
-MODEL, CANDIDATE, PLOT = "model", "candidate", "curves.svg"
 LOCATED: dict[Aggregation, str] = {
     "attention": "located by attention",
     "reader": "located by reader",
@@ -39,40 +43,19 @@ PICK = "picked by"
 """The measure that the best state is picked by: localisation and retrieval, half and half."""
 
 
-class GearRequest(msgspec.Struct, frozen=True):
-    """What to train. `command` and `machine` are for the card.
+class GearRequest(TrainRequest[GearRecipe], frozen=True):
+    """`start` names a GeAR model over the recipe's base to go on from, "" to begin from the base.
 
-    `start` names a GeAR model over the recipe's base to go on from, "" to begin from the base;
-    `restart` forgets what `out` has of a run, `finish` ends it where it stands.
+    `finish` ends the run that `out` has where it stands.
     """
 
-    recipe_name: str
-    recipe: GearRecipe
-    data: Path
-    out: Path
-    command: str
-    machine: str
     start: str = ""
-    restart: bool = False
     finish: bool = False
-
-
-class GearReport(msgspec.Struct, frozen=True):
-    """What came of it: where the model lies, its scores before and after, what it cost."""
-
-    model: str
-    n_steps: int
-    kept_step: int
-    before: dict[str, float]
-    after: dict[str, float]
-    train_s: float
-    measure_s: float
-    sittings: int
 
 
 def train_gear(
     request: GearRequest, settings: Settings, progress: Progress, measure: Measure
-) -> GearReport:
+) -> TrainReport:
     """Train, or go on where an earlier sitting stopped, and write model, card and curves.
 
     Raises what `rag.train.loop.train` raises, `InvalidInput` for data that is not there, and
@@ -126,13 +109,11 @@ def go_on_from(network: GearNetwork, model: ResolvedModel) -> None:
 
 def _train(
     request: GearRequest, settings: Settings, progress: Progress, measure: Measure
-) -> GearReport:
+) -> TrainReport:
     recipe, out = request.recipe, request.out
     use_threads(settings.n_threads)
     if request.restart:
-        for name in (CHECKPOINT, CANDIDATE, MODEL):
-            shutil.rmtree(out / name, ignore_errors=True)
-        (out / CURVE).unlink(missing_ok=True)
+        forget(out)
     base = resolve(recipe.base, settings.cache, download=True, progress=progress)
     examples = read_examples(recipe, request.data, settings, progress)
     network = begin(recipe, base, settings.device)
@@ -154,14 +135,9 @@ def _train(
     network.shape = msgspec.structs.replace(network.shape, aggregation=_aggregation(outcome))
     save_network(network, folder)
     card = model_card(_facts(request, base, start, examples), outcome)
-    write_durably(folder / "README.md", card.encode())
-    shutil.copyfile(out / CURVE, folder / CURVE)
-    try:
-        write_durably(folder / PLOT, plot_curves(read_curve(out / CURVE)).encode())
-    except ImportError:
-        progress.note("no plot of the curves: matplotlib is not installed (evident-rag[eval])")
+    write_record(out, card, progress)
     shutil.rmtree(out / CANDIDATE, ignore_errors=True)
-    return _report(folder, outcome)
+    return report_of(folder, outcome)
 
 
 def _aggregation(outcome: Outcome) -> Aggregation:
@@ -175,8 +151,7 @@ def _fingerprint(
     recipe: GearRecipe, base: ResolvedModel, start: ResolvedModel, examples: Examples
 ) -> str:
     digests = [base.sha256, start.sha256, [one.sha256 for one in examples.sets]]
-    facts = [msgspec.to_builtins(recipe), *digests]
-    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+    return fingerprint_of(recipe, *digests)
 
 
 def _facts(
@@ -207,18 +182,4 @@ def _facts(
         use="    rag index build NAME --input PATH --retrievers mine=FOLDER\n"
         "    rag locate --model FOLDER 'a question' < text",
         tags=("dense-retrieval", "sentence-localisation"),
-    )
-
-
-def _report(folder: Path, outcome: Outcome) -> GearReport:
-    best = outcome.best
-    return GearReport(
-        model=str(folder),
-        n_steps=outcome.n_steps,
-        kept_step=outcome.n_steps if best is None else best.step,
-        before=outcome.first,
-        after={} if best is None else best.measures,
-        train_s=outcome.train_s,
-        measure_s=outcome.measure_s,
-        sittings=outcome.sittings,
     )

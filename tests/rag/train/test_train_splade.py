@@ -23,8 +23,9 @@ from rag.progress import Silent
 from rag.train import splade_task
 from rag.train.curve import read_curve
 from rag.train.recipe import read_recipe
-from rag.train.splade import TrainRequest, check_backbone, train_splade
+from rag.train.splade import check_backbone, train_splade
 from rag.train.splade_recipe import SpladeRecipe
+from rag.train.training_run import TrainRequest
 
 CARD = ("rag train splade --recipe toy", "seed 3", "toy (train)", "| nDCG@10 |", "a machine")
 

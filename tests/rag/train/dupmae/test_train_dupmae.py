@@ -26,11 +26,12 @@ from rag.train.dupmae.network import DuplexNetwork
 from rag.train.dupmae.passages import read_passages
 from rag.train.dupmae.pretraining import PretrainingTask
 from rag.train.dupmae.recipe import DupmaeRecipe
-from rag.train.dupmae.run import DupmaeRequest, train_dupmae
+from rag.train.dupmae.run import train_dupmae
 from rag.train.dupmae.task import DuplexTask
 from rag.train.pairs import PairSource
 from rag.train.recipe import read_recipe
 from rag.train.splade_data import read_sets
+from rag.train.training_run import TrainRequest
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def recipe(base: Path, tmp_path: Path, *, second_steps: int = 8) -> DupmaeRecipe
 
 
 def trained(settings: Settings, chosen: DupmaeRecipe, data: Path, out: Path):
-    request = DupmaeRequest(
+    request = TrainRequest(
         recipe_name="toy",
         recipe=chosen,
         data=data,

@@ -22,9 +22,10 @@ from rag.train.llmlingua2.examples import Examples, read_examples
 from rag.train.llmlingua2.meetings import read_meetings
 from rag.train.llmlingua2.network import IGNORED, PreserveNetwork
 from rag.train.llmlingua2.recipe import LlmLingua2Recipe, MeetingSource
-from rag.train.llmlingua2.run import LlmLingua2Request, train_llmlingua2
+from rag.train.llmlingua2.run import train_llmlingua2
 from rag.train.llmlingua2.task import PreserveTask, _window
 from rag.train.recipe import read_recipe
+from rag.train.training_run import TrainRequest
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def recipe(recipe_text: str, tmp_path: Path) -> LlmLingua2Recipe:
 
 
 def trained(recipe, data, out, settings):
-    request = LlmLingua2Request("toy", recipe, data, out, "rag train llmlingua2", "a machine")
+    request = TrainRequest("toy", recipe, data, out, "rag train llmlingua2", "a machine")
     return train_llmlingua2(request, settings, Silent())
 
 
