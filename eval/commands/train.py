@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.commands import train_distil, train_dupmae, train_gear, train_llmlingua2
+from eval.commands.training_arguments import add_restart, add_training_parser, machine_line
 
 if TYPE_CHECKING:
     from rag.config import Settings
@@ -25,19 +26,9 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     parser = subparsers.add_parser("train", help=HELP, description=HELP, parents=[common])
     kinds = parser.add_subparsers(title="models", metavar="MODEL", required=True)
     what = "a sparse retriever (SPLADE), or of a decoder (Echo-SPLADE)"
-    splade = kinds.add_parser(
-        "splade",
-        help=what,
-        description=f"Train {what}. Interrupted or killed, the same command goes on.",
-        parents=[common],
-    )
-    splade.add_argument("--recipe", metavar="NAME|FILE", help="default: the backbone's")
+    splade = add_training_parser(kinds, common, "splade", what, None)
     splade.add_argument("--backbone", choices=sorted(DEFAULT_RECIPES))
-    splade.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="what the recipe's folders are in"
-    )
-    splade.add_argument("--out", type=Path, required=True, metavar="DIR")
-    splade.add_argument("--restart", action="store_true", help="forget what DIR has of a run")
+    add_restart(splade)
     splade.add_argument(
         "--background", action="store_true", help=f"go on without the terminal; log to DIR/{LOG}"
     )
@@ -51,7 +42,6 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
 def _splade(args: argparse.Namespace, settings: Settings) -> int:
     if args.background:
         return _start_in_background(args, settings)
-    from eval.machine import describe_machine
     from eval.training import dev_sets, sparse_measure
     from rag.cli.output import TerminalProgress, print_json, wants_json
     from rag.train.recipe import read_recipe
@@ -62,15 +52,13 @@ def _splade(args: argparse.Namespace, settings: Settings) -> int:
     name = args.recipe or DEFAULT_RECIPES[args.backbone or "masked"]
     recipe = read_recipe(name, SpladeRecipe)
     check_backbone(recipe, args.backbone)
-    machine = describe_machine()
     request = TrainRequest(
         recipe_name=Path(name).stem,
         recipe=recipe,
         data=args.data,
         out=args.out,
         command=_command(args, name),
-        machine=f"{machine.cpu}, {settings.n_threads or machine.n_cores} threads, "
-        f"device {settings.device}",
+        machine=machine_line(settings),
         restart=args.restart,
     )
     measure = sparse_measure(dev_sets(args.data, recipe.dev), settings)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.commands.training_arguments import add_restart, add_training_parser, machine_line
+
 if TYPE_CHECKING:
     from rag.config import Settings
 
@@ -16,24 +18,12 @@ DEFAULT_RECIPE = "gear-minilm"
 
 def add_parser(kinds: Any, common: argparse.ArgumentParser) -> None:
     """Register `rag train gear`."""
-    parser = kinds.add_parser(
-        "gear",
-        help=WHAT,
-        description=f"Train {WHAT}. Interrupted or killed, the same command goes on.",
-        parents=[common],
-    )
-    parser.add_argument(
-        "--recipe", default=DEFAULT_RECIPE, metavar="NAME|FILE", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="what the recipe's files are in"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser = add_training_parser(kinds, common, "gear", WHAT, DEFAULT_RECIPE)
     parser.add_argument(
         "--start", default="", metavar="NAME|FOLDER", help="go on from this GeAR model's weights"
     )
     last = parser.add_mutually_exclusive_group()
-    last.add_argument("--restart", action="store_true", help="forget what DIR has of a run")
+    add_restart(last)
     last.add_argument(
         "--finish", action="store_true", help="end an interrupted run where it stands"
     )
@@ -42,21 +32,18 @@ def add_parser(kinds: Any, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     from eval.gear_training import gear_measure
-    from eval.machine import describe_machine
     from rag.cli.output import TerminalProgress, print_json, wants_json
     from rag.train.gear.recipe import GearRecipe
     from rag.train.gear.run import GearRequest, train_gear
     from rag.train.recipe import read_recipe
 
-    machine = describe_machine()
     request = GearRequest(
         recipe_name=Path(args.recipe).stem,
         recipe=read_recipe(args.recipe, GearRecipe),
         data=args.data,
         out=args.out,
         command=_command(args),
-        machine=f"{machine.cpu}, {settings.n_threads or machine.n_cores} threads, "
-        f"device {settings.device}",
+        machine=machine_line(settings),
         start=args.start,
         restart=args.restart,
         finish=args.finish,
