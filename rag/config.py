@@ -33,8 +33,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `sentence_scorer` is what scores sentences there for the question beside their words: `locator`,
     a dense retriever (minilm), or none.
     `locator` is the GeAR model that points at sentences.
-    `backend` runs the generator: `auto` is onnxruntime on a CPU (int8 where the processor can
-    multiply bytes, else int4), torch elsewhere.
+    `backend` runs the generator: `auto` is int8 (our compiled loops) on a CPU, torch elsewhere;
+    int4 and fp32 run in onnxruntime.
     `encode_precision` `bfloat16` makes dense and duplex encoders twice as fast on processors that
     compute it, at vectors that differ by its rounding.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice;

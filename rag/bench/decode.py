@@ -193,7 +193,7 @@ def _rows(
 def _row(
     engine: str, source: str, prompts: Sequence[BenchPrompt], done: Sequence[Decoded]
 ) -> DecodeRow:
-    n_tokens = sum(len(one.token_ids) for one in done)
+    n_tokens = sum(one.n_tokens for one in done)
     after_first = sum(one.total_s - one.first_s for one in done)
     return DecodeRow(
         engine=engine,
@@ -228,12 +228,12 @@ def _with_ratios(
 
 def _decoding(done: Decoded) -> float:
     """Tokens a second after the first token; 0 where there was no other."""
-    return (len(done.token_ids) - 1) / max(done.total_s - done.first_s, 1e-9)
+    return (done.n_tokens - 1) / max(done.total_s - done.first_s, 1e-9)
 
 
 def _answering(done: Decoded) -> float:
     """Tokens a second from the prompt to the end."""
-    return len(done.token_ids) / done.total_s
+    return done.n_tokens / done.total_s
 
 
 def _floor(
@@ -245,7 +245,6 @@ def _floor(
     """The floor of our graph's plain decoding; None where it was not measured or is not used."""
     from rag.generate.opening import precision_of
     from rag.models.block_quantize import block_bytes
-    from rag.models.graph_writer import WEIGHTS
     from rag.models.optimize import find_optimized
 
     plain = next((row for row in rows if row.engine == PLAIN and row.source == ALL), None)
@@ -255,7 +254,7 @@ def _floor(
     shape = graph.shape
     per_token = 2 * 4 * shape.n_layers * shape.n_kv_heads * shape.head_size
     kv_bytes = round(per_token * mean(len(prompt.token_ids) for prompt in prompts))
-    weight_bytes = (graph.folder / WEIGHTS).stat().st_size
+    weight_bytes = graph.weights.stat().st_size
     if graph.precision == "int8":
         # The head has codes of its own; of the embedding a token reads one row.
         weight_bytes -= shape.vocabulary_size * block_bytes(shape.hidden_size)

@@ -1,7 +1,7 @@
 """Engines that decode greedily from prompt ids: ours and its peers, behind one call.
 
-Each returns token ids with two times, so that all are measured alike. Peers are imported, and their
-copies of the model made, only when they are asked for.
+Each says how many tokens it wrote, with two times, so that all are measured alike. Peers are
+imported, and their copies of the model made, only when they are asked for.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import msgspec
 
 from indexes.errors import ModelError, UsageError
 from rag.answer import Decode, DrafterName
+from rag.bench.requantize import requantised
 from rag.generate.language_model import LanguageModel
 
 BENCH_GROUP = "this peer is not installed: pip install 'evident-rag[bench]'"
@@ -28,9 +27,10 @@ BENCH_GROUP = "this peer is not installed: pip install 'evident-rag[bench]'"
 class Decoded(msgspec.Struct, frozen=True):
     """What came out: seconds until the first token, and until the last."""
 
-    token_ids: list[int]
+    n_tokens: int
     first_s: float
     total_s: float
+    token_ids: list[int] | None = None
 
 
 Decoder = Callable[[list[int], int], Decoded]
@@ -50,7 +50,8 @@ def ours(model: LanguageModel, drafter: DrafterName, n_draft_tokens: int | None 
         made = generate(model, prompt_ids, choice, drafting=Drafting(memory))
         total_s = time.perf_counter() - started
         memory.answers.add(made.token_ids)
-        return Decoded(made.token_ids, (made.first_token_ms or 0) / 1000, total_s)
+        first_s = (made.first_token_ms or 0) / 1000
+        return Decoded(len(made.token_ids), first_s, total_s, made.token_ids)
 
     return decode
 
@@ -108,45 +109,28 @@ class _FirstToken:
         """Called when all is written."""
 
     def decoded(self, token_ids: list[int]) -> Decoded:
-        return Decoded(token_ids, self._first_s, time.perf_counter() - self._started)
+        total_s = time.perf_counter() - self._started
+        return Decoded(len(token_ids), self._first_s, total_s, token_ids)
 
 
 def llama_cpp(gguf: Path, work: Path, n_ctx: int, n_threads: int) -> Decoder:
     """llama.cpp over the weights requantised to Q4_0, for which it has its fastest kernels."""
     try:
-        import llama_cpp
+        import xllamacpp
     except ImportError as error:
         raise UsageError(f"llama.cpp: {BENCH_GROUP}") from error
-    quantised = work / f"{gguf.stem}-q4_0.gguf"
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        if not quantised.is_file():
-            params = llama_cpp.llama_model_quantize_default_params()
-            params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
-            params.allow_requantize = True
-            partial = quantised.with_suffix(".partial")
-            if llama_cpp.llama_model_quantize(str(gguf).encode(), str(partial).encode(), params):
-                raise ModelError(f"llama.cpp cannot requantise {gguf.name}")
-            partial.rename(quantised)
-        model = llama_cpp.Llama(
-            str(quantised),
-            n_ctx=n_ctx,
-            n_batch=512,
-            n_threads=n_threads,
-            n_threads_batch=n_threads,
-            verbose=False,
-        )
-    eos = model.token_eos()
+    params = xllamacpp.CommonParams()
+    params.model.path = str(requantised(gguf, work / f"{gguf.stem}-q4_0.gguf"))
+    params.n_ctx, params.n_batch, params.n_parallel, params.verbosity = n_ctx, 512, 1, -1
+    if n_threads:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = n_threads
+    server = xllamacpp.Server(params)
 
     def decode(prompt_ids: list[int], max_tokens: int) -> Decoded:
-        model.reset()
-        started, first_s = time.perf_counter(), 0.0
-        token_ids: list[int] = []
-        for token_id in model.generate(prompt_ids, top_k=1, temp=0.0, repeat_penalty=1.0):
-            first_s = first_s or time.perf_counter() - started
-            token_ids.append(int(token_id))
-            if token_id == eos or len(token_ids) == max_tokens:
-                break
-        return Decoded(token_ids, first_s, time.perf_counter() - started)
+        asked = {"prompt": prompt_ids, "n_predict": max_tokens, "temperature": 0}
+        timings = server.handle_completions({**asked, "cache_prompt": False})["timings"]
+        first_s = timings["prompt_ms"] / 1000
+        return Decoded(timings["predicted_n"], first_s, first_s + timings["predicted_ms"] / 1000)
 
     return decode
 
@@ -180,6 +164,7 @@ def onnxruntime_genai(folder: Path, work: Path, n_threads: int) -> Decoder:
             generator.generate_next_token()
             first_s = first_s or time.perf_counter() - started
             token_ids.append(int(generator.get_next_tokens()[0]))
-        return Decoded(token_ids, first_s, time.perf_counter() - started)
+        total_s = time.perf_counter() - started
+        return Decoded(len(token_ids), first_s, total_s, token_ids)
 
     return decode

@@ -23,7 +23,6 @@ from rag.generate.language_model import LanguageModel
 from rag.generate.loop import generate
 from rag.generate.opening import open_generator
 from rag.generate.prefix_cache import PrefixCache
-from rag.models.processor import multiplies_bytes
 from rag.models.resolver import resolve
 from rag.progress import Progress
 
@@ -196,11 +195,6 @@ class _Backend:
             made = generate(self._model, token_ids, decode, drafting=Drafting(memory))
             self._plain[prompt] = made.token_ids
         return self._plain[prompt]
-
-
-def usable_backends() -> tuple[Backend, ...]:
-    """Those that this machine's processor can run."""
-    return tuple(name for name in BACKENDS if name != "int8" or multiplies_bytes())
 
 
 def first_difference(found: Sequence[int], expected: Sequence[int]) -> int | None:

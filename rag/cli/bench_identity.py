@@ -50,12 +50,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Check and print; 1 where a text differs."""
-    from rag.bench.identity import IdentityRequest, bench_identity, usable_backends
+    from rag.bench.identity import BACKENDS, IdentityRequest, bench_identity
 
     request = IdentityRequest(
         data=args.data,
         checks=args.checks or settings.cache / "bench" / "identity.jsonl",
-        backends=_names(args.backends) if args.backends else usable_backends(),
+        backends=_names(args.backends) if args.backends else BACKENDS,
         drafters=_names(args.drafters),
         gammas=_range(args.gammas),
         n_prompts=max(1, args.limit),

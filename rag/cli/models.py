@@ -170,12 +170,11 @@ def _optimize(
     """The folder of the entry's graph where one is asked for; only generators have one."""
     if args.optimize is None or entry.kind != "generator":
         return None
-    from rag.models.optimize import optimize
-    from rag.models.processor import fastest_precision
+    from rag.models.optimize import Precision, optimize
     from rag.models.resolver import resolve
 
     model = resolve(entry.name, settings.cache)
-    precision = fastest_precision() if args.optimize == "auto" else args.optimize
+    precision: Precision = "int8" if args.optimize == "auto" else args.optimize
     return optimize(model, settings.cache, precision, progress=progress, verify=args.verify).folder
 
 

@@ -14,8 +14,7 @@ QUERY_BLOCK = 32
 block of a single token gets another kernel, whose last bits differ."""
 
 LEAST_ROWS = 2
-"""Rows that products with fractions get at least where bits matter, for the same reason; those of
-whole numbers do not round and need no more than there are."""
+"""Rows that products get at least where bits matter, for the same reason."""
 
 
 class Piece(NamedTuple):
@@ -39,9 +38,7 @@ class RunInputs(NamedTuple):
     slices: list[slice]
 
 
-def run_inputs(
-    pieces: Mapping[int, Piece], n_sequences: int, *, exact: bool, least_rows: int = LEAST_ROWS
-) -> RunInputs:
+def run_inputs(pieces: Mapping[int, Piece], n_sequences: int, *, exact: bool) -> RunInputs:
     """Inputs of `rag.models.decoder_graph`, where piece i is the i-th of `n_sequences`.
 
     The others wait. `exact`: a token's logits do not depend on how many are fed with it. A spare
@@ -68,11 +65,11 @@ def run_inputs(
         slices.append(slice(len(rows), len(rows) + len(wanted)))
         rows += wanted
         token_ids += piece.token_ids
-    if exact and len(token_ids) < least_rows:
+    if exact and len(token_ids) < LEAST_ROWS:
         # Nobody takes the second row from the table, nor the second row of logits.
-        token_ids, taken = token_ids * least_rows, taken * least_rows
-    if exact and len(rows) < least_rows:
-        rows = rows * least_rows
+        token_ids, taken = token_ids * LEAST_ROWS, taken * LEAST_ROWS
+    if exact and len(rows) < LEAST_ROWS:
+        rows = rows * LEAST_ROWS
     tensors = {
         "token_ids": torch.tensor(token_ids),
         "places": torch.tensor(places),

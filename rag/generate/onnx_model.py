@@ -1,14 +1,14 @@
 """Language models run by onnxruntime on a CPU, behind the `LanguageModel` interface.
 
 The graph is the product's own (`rag.models.decoder_graph`), built from the same weights that torch
-loads. At fp32 its logits are torch's but for rounding. At int8 and int4 activations are rounded to
-8 bits too, which makes much of the last bits of what goes in: computed by other kernels, one logit
-in twenty falls on the other side of a tie. So a sequence that is fed alone never has attention over
-a single token or, except at int8, a product with a single row, for which onnxruntime has kernels of
-their own (which, depends on the processor), but over two, the second a spare: then logits do not
-depend, by a single bit, on how many tokens are fed at once, and neither does the text on drafts,
-pieces or kept prefixes. Sequences of several requests do without the spare when they are fed
-together, as it costs half as much again there.
+loads. At fp32 its logits are torch's but for rounding. At int4 activations are rounded to 8 bits
+too, which makes much of the last bits of what goes in: computed by other kernels, one logit in
+twenty falls on the other side of a tie. So a sequence that is fed alone never has attention over a
+single token or a product with a single row, for which onnxruntime has kernels of their own (which,
+depends on the processor), but over two, the second a spare: then logits do not depend, by a single
+bit, on how many tokens are fed at once, and neither does the text on drafts, pieces or kept
+prefixes. Sequences of several requests do without the spare when they are fed together, as it costs
+half as much again there.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from indexes.errors import InvalidInput, ModelError
 from rag.generate.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
+from rag.generate.ends import eos_ids_of
 from rag.generate.language_model import Context, Feed
 from rag.generate.limits import check_position, check_tokens
 from rag.generate.onnx_cache import KeyValueCache, bind_input, bind_output
-from rag.generate.onnx_inputs import LEAST_ROWS, Piece, run_inputs
+from rag.generate.onnx_inputs import Piece, run_inputs
 from rag.generate.slot_pool import SlotPool
 from rag.models.decoder_shape import DecoderShape
 from rag.models.optimize import OptimizedModel
 from rag.models.resolver import ResolvedModel
-from rag.models.safety import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -50,10 +50,8 @@ class OnnxModel:
         name: str,
         eos_ids: frozenset[int],
         n_slots: int = SLOTS,
-        least_rows: int = LEAST_ROWS,
     ) -> None:
         self.session = session
-        self._least_rows = least_rows
         self.shape = shape
         self.slots = SlotPool(session, shape, n_slots)
         self.name = name
@@ -114,7 +112,7 @@ class OnnxModel:
         """One run over what is bound; the logits of each piece."""
         import torch
 
-        inputs = run_inputs(pieces, n_sequences, exact=exact, least_rows=self._least_rows)
+        inputs = run_inputs(pieces, n_sequences, exact=exact)
         # What is bound is memory, not tensors: these names keep it alive until the run is over.
         logits = torch.empty(inputs.n_rows, self.vocabulary_size)
         for name, tensor in inputs.tensors.items():
@@ -245,18 +243,6 @@ def load_onnx_model(
         optimized.shape,
         tokenizer,
         model.name,
-        _eos_ids(model),
+        eos_ids_of(model),
         n_slots,
-        least_rows=1 if optimized.precision == "int8" else LEAST_ROWS,
     )
-
-
-def _eos_ids(model: ResolvedModel) -> frozenset[int]:
-    """What ends a text, by transformers' rule: the generation config, else the model's config."""
-    found = read_object(model.folder / "generation_config.json")
-    if found is None:
-        found = read_object(model.folder / "config.json") or {}
-    eos = found.get("eos_token_id")
-    if eos is None:
-        return frozenset()
-    return frozenset([eos] if isinstance(eos, int) else eos)

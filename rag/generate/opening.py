@@ -1,4 +1,4 @@
-"""Opening the generator: by onnxruntime on a CPU, by torch elsewhere and for what has no graph."""
+"""Opening the generator: our compiled loops or onnxruntime on a CPU, torch for all else."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from indexes.errors import Unsupported
 from rag.config import Settings
 from rag.generate.batching import BatchedModel
 from rag.generate.language_model import LanguageModel
-from rag.models.decoder_graph import Precision
-from rag.models.processor import fastest_precision, multiplies_bytes
+from rag.models.optimize import Precision, optimize
 from rag.models.resolver import ResolvedModel, resolve
 from rag.progress import Progress, Silent
 
@@ -20,45 +19,46 @@ def open_generator(
 ) -> LanguageModel:
     """The language model `name`, run as `settings.backend` says, for any number of threads.
 
-    `auto` on a CPU is the graph that is fastest there, int8 or int4, built at the first call; other
-    devices and architectures without a graph get torch. Raises `ModelError` when the model is not
-    here or cannot be loaded, `Unsupported` for a precision asked for by name that its architecture
-    has no graph for, or the processor no instructions.
+    `auto` on a CPU is int8, by loops of ours over weights that are packed at the first call; other
+    devices and architectures that the loops do not know get torch. Raises `ModelError` when the
+    model is not here or cannot be loaded, `Unsupported` for a precision asked for by name that its
+    architecture cannot have.
     """
     return BatchedModel(_open(resolve(name, settings.cache), settings, progress or Silent()))
 
 
 def precision_of(settings: Settings) -> Precision:
-    """The precision of the graph that `settings.backend` means on this machine's CPU."""
+    """The precision that `settings.backend` means on a CPU."""
     match settings.backend:
         case "int8" | "int4" | "fp32":
             return settings.backend
-    return fastest_precision()
+    return "int8"
 
 
 def _open(model: ResolvedModel, settings: Settings, progress: Progress) -> LanguageModel:
     if settings.backend == "torch" or (settings.backend == "auto" and settings.device != "cpu"):
         return _on_torch(model, settings)
     try:
-        return _on_onnxruntime(model, settings, progress)
+        return _optimized(model, settings, progress)
     except Unsupported:
         if settings.backend != "auto":
             raise
         return _on_torch(model, settings)
 
 
-def _on_onnxruntime(model: ResolvedModel, settings: Settings, progress: Progress) -> LanguageModel:
-    from rag.generate.onnx_model import load_onnx_model
-    from rag.models.optimize import optimize
-
+def _optimized(model: ResolvedModel, settings: Settings, progress: Progress) -> LanguageModel:
     if settings.device != "cpu":
         raise Unsupported(f"the backend {settings.backend} runs on a CPU, not on {settings.device}")
     precision = precision_of(settings)
-    if precision == "int8" and not multiplies_bytes():
-        raise Unsupported("the backend int8 needs a processor with VNNI: take int4")
-    graph = optimize(model, settings.cache, precision, progress=progress)
+    optimized = optimize(model, settings.cache, precision, progress=progress)
+    if precision == "int8":
+        from rag.generate.compiled_model import load_compiled_model
+
+        return load_compiled_model(model, optimized, n_threads=settings.n_threads)
+    from rag.generate.onnx_model import load_onnx_model
+
     n_slots = SEQUENCES * settings.max_concurrency
-    return load_onnx_model(model, graph, n_threads=settings.n_threads, n_slots=n_slots)
+    return load_onnx_model(model, optimized, n_threads=settings.n_threads, n_slots=n_slots)
 
 
 def _on_torch(model: ResolvedModel, settings: Settings) -> LanguageModel:

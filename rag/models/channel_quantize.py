@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class ChannelMatrix(msgspec.Struct, frozen=True):
-    """`weights[o, i] = codes[i, o] * scales[o]`; int8 `[n_in, n_out]`, float32 `[n_out]`."""
+    """`weights[o, i] = codes[o, i] * scales[o]`; int8 `[n_out, n_in]`, float32 `[n_out]`."""
 
     codes: npt.NDArray[np.int8]
     scales: Floats
@@ -24,4 +24,4 @@ def quantize_channels(weights: Floats) -> ChannelMatrix:
     scales = np.abs(weights).max(axis=1) / np.float32(LARGEST_CODE)
     steps = np.where(scales > 0, scales, np.float32(1))
     codes = np.rint(weights / steps[:, None]).astype(np.int8)
-    return ChannelMatrix(np.ascontiguousarray(codes.T), scales)
+    return ChannelMatrix(codes, scales)

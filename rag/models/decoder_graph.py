@@ -36,19 +36,14 @@ from rag.models.block_quantize import (
 )
 from rag.models.decoder_shape import DecoderShape
 from rag.models.graph_writer import MICROSOFT, GraphWriter
-from rag.models.integer_linear import IntegerLinear
 
-Precision = Literal["int8", "int4", "fp32"]
+GraphPrecision = Literal["int4", "fp32"]
 
 ACCURACY_LEVEL = 4
 """Activations meet quantised weights as 8-bit integers, scaled block by block (`MatMulNBits`)."""
 
 SPARE_TOKENS = 16
 """Positions behind the context's end that padded places may stand at."""
-
-_TWO_DIGITS = ("self_attn.q_proj", "mlp.down_proj")
-"""The first modules of those layers whose inputs have two digits at int8: a second one there nearly
-halves the divergence from fp32 (SmolLM2: .0163 to .0089); in all layers it would be .0055."""
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -61,17 +56,11 @@ def write_decoder_graph(
     folder: Path,
     shape: DecoderShape,
     tensors: Tensors,
-    precision: Precision,
-    *,
-    watched: bool = False,
+    precision: GraphPrecision,
 ) -> None:
-    """Write graph and weights into `folder`.
-
-    `watched` adds outputs `largest.NAME`, float32 `[n_in]`: the largest magnitude of each channel
-    of the input of `qkv`, `o`, `gate_up` and `down` of each layer ("3.down") and of `head`.
-    """
+    """Write graph and weights into `folder`."""
     with GraphWriter(folder) as graph:
-        _Decoder(graph, shape, tensors, precision, watched=watched).write()
+        _Decoder(graph, shape, tensors, precision).write()
         graph.save("decoder")
 
 
@@ -83,17 +72,13 @@ class _Decoder:
         graph: GraphWriter,
         shape: DecoderShape,
         tensors: Tensors,
-        precision: Precision,
-        *,
-        watched: bool,
+        precision: GraphPrecision,
     ) -> None:
         self._graph = graph
         self._shape = shape
         self._tensors = tensors
         self._precision = precision
-        self._watched = watched
         self._sums: dict[str, str] = {}
-        self._integer = IntegerLinear(graph)
 
     def write(self) -> None:
         graph, shape = self._graph, self._shape
@@ -161,7 +146,6 @@ class _Decoder:
             # All that follows looks at one token alone: the rows nobody asked for end here.
             attended = graph.node("Gather", [attended, "rows"], "attended_rows", axis=0)
             residual = graph.node("Gather", [residual, "rows"], "residual_rows", axis=0)
-            self._integer.change_rows()
         projected = self._linear(attended, f"{layer}.o", layer, "self_attn.o_proj")
         gamma = self._weight(f"model.layers.{layer}.post_attention_layernorm.weight")
         residual, normed = self._add_and_norm(residual, projected, gamma, f"{layer}.attention")
@@ -221,7 +205,6 @@ class _Decoder:
 
     def _linear(self, x: str, name: str, layer: int, *modules: str) -> str:
         """`x` times the weights of the modules side by side, plus their biases."""
-        self._watch(x, name)
         paths = [f"model.layers.{layer}.{module}" for module in modules]
         weights = np.concatenate([self._need(f"{path}.weight") for path in paths])
         found = (self._tensors(f"{path}.bias") for path in paths)
@@ -229,9 +212,6 @@ class _Decoder:
         bias = self._graph.weight(f"{name}.bias", np.concatenate(biases)) if biases else ""
         if self._precision == "int4":
             return self._affine(x, name, weights, bias)
-        if self._precision == "int8":
-            digits = 2 if modules[0] in _TWO_DIGITS else 1
-            return self._integer.write(x, name, weights, bias, digits=digits)
         graph = self._graph
         product = graph.node(
             "MatMul",
@@ -275,11 +255,6 @@ class _Decoder:
     def _head(self, x: str) -> None:
         """Logits; 8-bit weights at int4, where a 4-bit head would cost more text than it saves."""
         graph, shape = self._graph, self._shape
-        self._watch(x, "head")
-        if self._precision == "int8":
-            untied = self._tensors(HEAD)
-            self._integer.write(x, "logits", self._need(EMBEDDING) if untied is None else untied)
-            return
         if self._precision == "fp32" and shape.tied:
             graph.node("Gemm", [x, "embedding"], "logits", transB=1)
             return
@@ -294,15 +269,6 @@ class _Decoder:
             scales = graph.weight("head_scales", quantized.scales)
         inputs = [x, codes, scales]
         self._by_codes(inputs, "logits", shape.hidden_size, shape.vocabulary_size, bits=8)
-
-    def _watch(self, x: str, name: str) -> None:
-        if not self._watched:
-            return
-        graph = self._graph
-        magnitudes = graph.node("Abs", [x], f"{name}.magnitudes")
-        rows = graph.weight("row_axis", np.array([0], np.int64))
-        graph.node("ReduceMax", [magnitudes, rows], f"largest.{name}", keepdims=0)
-        graph.output(f"largest.{name}", np.float32, ["width"])
 
     def _weight(self, name: str) -> str:
         return self._graph.weight(name, self._need(name))

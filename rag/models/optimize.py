@@ -11,24 +11,26 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from indexes.errors import ModelError, UsageError
 from indexes.files import sha256_of, sync_file, sync_folder
-from rag.models.calibrate import largest_activations
-from rag.models.decoder_graph import Floats, Precision, Tensors, write_decoder_graph
+from rag.models.decoder_graph import Floats, Tensors, write_decoder_graph
 from rag.models.decoder_shape import DecoderShape, read_decoder_shape
+from rag.models.decoder_weights import PACKED, write_decoder_weights
 from rag.models.files import fingerprint, locked, megabytes, replaced_folder
 from rag.models.graph_writer import GRAPH, WEIGHTS
 from rag.models.resolver import ResolvedModel
 from rag.models.safety import check_folder
-from rag.models.smoothing import smoothed
 from rag.progress import Progress, Silent
 
-RECIPE = 4
+RECIPE = 5
 """Raised when a graph written by older code must not be used any more."""
+
+Precision = Literal["int8", "int4", "fp32"]
+"""`int8` for the compiled loops (`rag.models.decoder_kernels`), the others for onnxruntime."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -62,8 +64,13 @@ class OptimizedModel(msgspec.Struct, frozen=True):
 
     @property
     def graph(self) -> Path:
-        """The file to open; its weights lie beside it."""
+        """The file that onnxruntime opens; its weights lie beside it."""
         return self.folder / GRAPH
+
+    @property
+    def weights(self) -> Path:
+        """The file of the weights."""
+        return self.folder / _files(self.precision)[-1]
 
 
 def find_optimized(
@@ -80,7 +87,7 @@ def find_optimized(
         return None
     if (receipt.source_sha256, receipt.config_sha256) != (model.sha256, _config_digest(model)):
         return None
-    if set(receipt.files) != {GRAPH, WEIGHTS}:
+    if set(receipt.files) != set(_files(precision)):
         return None
     for name, output in receipt.files.items():
         path = folder / name
@@ -123,9 +130,9 @@ def optimize(
         with replaced_folder(target) as folder, ExitStack() as stack:
             tensors = _reader(weights, stack)
             if precision == "int8":
-                largest = largest_activations(model.folder, shape, tensors, target.parent)
-                tensors = smoothed(tensors, shape, largest)
-            write_decoder_graph(folder, shape, tensors, precision)
+                write_decoder_weights(folder, shape, tensors)
+            else:
+                write_decoder_graph(folder, shape, tensors, precision)
             _write_receipt(folder, model, precision, shape)
     size = sum(path.stat().st_size for path in target.iterdir())
     progress.note(f"{model.name}: {precision} graph in place, {megabytes(size)}")
@@ -136,6 +143,10 @@ def optimized_folder(model: ResolvedModel, cache: Path, precision: Precision) ->
     """Where the model's graph is, or would be."""
     digest = hashlib.sha256(f"{model.sha256} {_config_digest(model)}".encode()).hexdigest()
     return cache / "models" / "optimized" / f"{digest[:16]}-{precision}"
+
+
+def _files(precision: Precision) -> tuple[str, ...]:
+    return (PACKED,) if precision == "int8" else (GRAPH, WEIGHTS)
 
 
 def _config_digest(model: ResolvedModel) -> str:
@@ -183,7 +194,7 @@ def _write_receipt(
 ) -> None:
     import onnx
 
-    for name in (GRAPH, WEIGHTS):
+    for name in _files(precision):
         sync_file(folder / name)
     receipt = Receipt(
         recipe=RECIPE,
@@ -194,7 +205,7 @@ def _write_receipt(
         shape=shape,
         files={
             name: _Output((folder / name).stat().st_size, sha256_of(folder / name))
-            for name in (GRAPH, WEIGHTS)
+            for name in _files(precision)
         },
     )
     (folder / _RECEIPT).write_bytes(msgspec.json.format(msgspec.json.encode(receipt)))

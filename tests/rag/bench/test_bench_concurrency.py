@@ -16,7 +16,7 @@ from tiny_decoders import save_tiny_decoder
 
 from indexes.errors import InvalidInput, UsageError
 from rag.bench.concurrency import with_room
-from rag.bench.identity import Check, first_difference, usable_backends
+from rag.bench.identity import BACKENDS, Check, first_difference
 from rag.cli import bench
 from rag.cli.main import common_flags
 from rag.config import Settings, load_settings
@@ -90,7 +90,7 @@ def test_texts_are_identical_and_checks_are_kept(settings, data, tmp_path, capsy
     few = ["--gammas", "0-2", "--max-prompt-tokens", "400"]
     assert run(settings, "identity", *flags, *few, "--json") == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(rows) == len(usable_backends()) * (5 * 3 + 1)
+    assert len(rows) == len(BACKENDS) * (5 * 3 + 1)
     for row in rows:
         assert row["n_identical"] == row["n_prompts"] == 2
         assert row["first_difference"] is None

@@ -21,6 +21,7 @@ from toy_models import ToyModel
 from indexes.errors import InvalidInput, ModelError
 from rag.answer import Decode
 from rag.generate.batching import BatchedModel
+from rag.generate.compiled_model import CompiledModel, load_compiled_model
 from rag.generate.language_model import Feed
 from rag.generate.loop import generate
 from rag.generate.onnx_cache import FIRST_CAPACITY
@@ -36,7 +37,7 @@ PATIENCE_S = 30.0
 class Models(msgspec.Struct, frozen=True):
     fp32: OnnxModel
     int4: OnnxModel
-    int8: OnnxModel
+    int8: CompiledModel
     torch: Any
 
 
@@ -49,9 +50,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Model
     for kind in KINDS:
         folder = save_tiny_decoder(tmp_path_factory.mktemp(kind), kind)
         resolved = resolve(str(folder), cache)
-        graphs = [optimize(resolved, cache, precision) for precision in ("fp32", "int4", "int8")]
-        onnx = [load_onnx_model(resolved, graph, n_threads=1) for graph in graphs]
-        made[kind] = Models(*onnx, load_torch_model(folder, name="tiny"))
+        fp32, int4, int8 = (optimize(resolved, cache, one) for one in ("fp32", "int4", "int8"))
+        made[kind] = Models(
+            load_onnx_model(resolved, fp32, n_threads=1),
+            load_onnx_model(resolved, int4, n_threads=1),
+            load_compiled_model(resolved, int8, n_threads=1),
+            load_torch_model(folder, name="tiny"),
+        )
     yield made
     torch.set_num_threads(before)
 

@@ -17,6 +17,7 @@ from indexes.errors import InvalidInput
 from rag.answer import Decode
 from rag.generate import null_branch
 from rag.generate.batching import BatchedModel
+from rag.generate.compiled_model import load_compiled_model
 from rag.generate.drafting import Drafting, DraftMemory
 from rag.generate.language_model import Context, Feed
 from rag.generate.loop import generate
@@ -72,9 +73,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     resolved = resolve(str(folder), cache)
     made: dict[str, Any] = {
         precision: load_onnx_model(resolved, optimize(resolved, cache, precision), n_threads=1)
-        for precision in ("fp32", "int4", "int8")
+        for precision in ("fp32", "int4")
     }
-    yield {**made, "torch": load_torch_model(folder, name="tiny")}
+    made["int8"] = load_compiled_model(resolved, optimize(resolved, cache, "int8"), n_threads=1)
+    made["torch"] = load_torch_model(folder, name="tiny")
+    yield made
     torch.set_num_threads(before)
 
 

@@ -17,21 +17,15 @@ from hypothesis import strategies as st
 from platformdirs import user_cache_path
 from tiny_decoders import KINDS, N_TOKENS, save_tiny_decoder
 
-from indexes.errors import InvalidInput, ModelError, Unsupported
-from rag.config import Settings
-from rag.generate import opening
+from indexes.errors import InvalidInput, ModelError
 from rag.generate.onnx_cache import FIRST_CAPACITY
 from rag.generate.onnx_model import OnnxModel, load_onnx_model
 from rag.generate.torch_model import TorchModel, load_torch_model
 from rag.models.block_quantize import quantize_affine, quantize_symmetric
 from rag.models.graph_writer import WEIGHTS
 from rag.models.optimize import find_optimized, optimize
-from rag.models.processor import multiplies_bytes
 from rag.models.resolver import resolve
 
-NEEDS_BYTE_PRODUCTS = pytest.mark.skipif(
-    not multiplies_bytes(), reason="this processor has no dot products of bytes"
-)
 TOKENS = st.lists(st.integers(0, N_TOKENS - 1), min_size=1, max_size=30)
 SIZES = st.lists(st.integers(1, 9), min_size=6, max_size=6)
 CROPS = st.lists(st.integers(0, 7), min_size=6, max_size=6)
@@ -160,31 +154,6 @@ def test_int4_is_the_model_with_its_weights_rounded(
     # What is left is the rounding of activations to 8 bits.
     assert relative_error(logits, rounded) < 0.05
     assert relative_error(logits, plain) > 2 * relative_error(logits, rounded)
-
-
-@NEEDS_BYTE_PRODUCTS
-@pytest.mark.parametrize("kind", KINDS)
-def test_int8_is_the_model_but_for_rounding(
-    folders: dict[str, Path], cache: Path, kind: str
-) -> None:
-    pair = open_pair(folders[kind], cache, "int8")
-    token_ids = np.random.default_rng(4).integers(0, N_TOKENS, 24).tolist()
-    plain = fresh(pair.torch, token_ids)
-    logits = pair.onnx.open_context().forward(token_ids)
-    assert 1e-4 < relative_error(logits, plain) < 0.06
-
-
-def test_backends_by_processor(
-    folders: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """int8 is the default where bytes can be multiplied, and refused where they cannot."""
-    local = Settings(cache=cache)
-    for able, precision in ((True, "int8"), (False, "int4")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx_vnni": able})
-        assert opening.precision_of(local) == precision
-    asked = msgspec.structs.replace(local, backend="int8")
-    with pytest.raises(Unsupported, match="VNNI"):
-        opening.open_generator(str(folders["llama"]), asked)
 
 
 def round_weights(model: TorchModel) -> None:
@@ -324,16 +293,6 @@ def test_the_real_model_at_int4_keeps_the_text(smollm2_pair: Pair) -> None:
     model = resolve("smollm2-135m-instruct", cache)
     int4 = load_onnx_model(model, optimize(model, cache, "int4"))
     assert divergence(smollm2_pair.torch, int4) < 0.02
-
-
-@pytest.mark.slow
-@NEEDS_BYTE_PRODUCTS
-def test_the_real_model_at_int8_keeps_the_text(smollm2_pair: Pair) -> None:
-    """As far as weights and activations of 8 bits can; it was 0.020 when this was written."""
-    cache = Path(os.environ.get("RAG_CACHE") or user_cache_path("evident"))
-    model = resolve("smollm2-135m-instruct", cache)
-    int8 = load_onnx_model(model, optimize(model, cache, "int8"))
-    assert divergence(smollm2_pair.torch, int8) < 0.03
 
 
 def divergence(exact: TorchModel, rounded: OnnxModel) -> float:

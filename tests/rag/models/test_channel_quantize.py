@@ -15,9 +15,9 @@ def test_no_weight_moves_by_more_than_half_a_step(shape: tuple[int, int, int]) -
     n_out, n_in, seed = shape
     weights = np.random.default_rng(seed).normal(size=(n_out, n_in)).astype(np.float32)
     found = quantize_channels(weights)
-    assert (found.codes.dtype, found.codes.shape) == (np.dtype(np.int8), (n_in, n_out))
-    assert np.abs(found.codes.astype(int)).max(axis=0).tolist() == [LARGEST_CODE] * n_out
-    values = (found.codes * found.scales).T
+    assert (found.codes.dtype, found.codes.shape) == (np.dtype(np.int8), (n_out, n_in))
+    assert np.abs(found.codes.astype(int)).max(axis=1).tolist() == [LARGEST_CODE] * n_out
+    values = found.codes * found.scales[:, None]
     assert (np.abs(values - weights) <= 0.501 * found.scales[:, None]).all()
 
 
@@ -25,4 +25,4 @@ def test_no_weight_moves_by_more_than_half_a_step(shape: tuple[int, int, int]) -
 def test_constant_channels(value: float) -> None:
     weights = np.full((2, 40), value, np.float32)
     found = quantize_channels(weights)
-    np.testing.assert_allclose((found.codes * found.scales).T, weights, rtol=1e-6)
+    np.testing.assert_allclose(found.codes * found.scales[:, None], weights, rtol=1e-6)

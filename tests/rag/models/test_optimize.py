@@ -19,11 +19,19 @@ from rag.cli.main import common_flags
 from rag.cli.models import add_parser
 from rag.config import Settings
 from rag.models.catalogue import Entry, get_entry
-from rag.models.decoder_graph import Precision
 from rag.models.decoder_shape import read_decoder_shape
+from rag.models.decoder_weights import PACKED
 from rag.models.graph_writer import GRAPH, WEIGHTS
-from rag.models.optimize import PRECISIONS, find_optimized, optimize, optimized_folder
+from rag.models.optimize import (
+    PRECISIONS,
+    Precision,
+    find_optimized,
+    optimize,
+    optimized_folder,
+)
 from rag.models.resolver import ResolvedModel, resolve
+
+RECEIPT = "receipt.json"
 
 
 @pytest.fixture
@@ -68,7 +76,9 @@ def test_two_builds_are_the_same_bytes(
 ) -> None:
     one = optimize(model, cache, precision)
     other = optimize(model, tmp_path / "other", precision)
-    for name in (GRAPH, WEIGHTS):
+    names = sorted(path.name for path in one.folder.iterdir())
+    assert names == sorted([*((PACKED,) if precision == "int8" else (GRAPH, WEIGHTS)), RECEIPT])
+    for name in names:
         assert (one.folder / name).read_bytes() == (other.folder / name).read_bytes()
 
 
@@ -101,17 +111,21 @@ def test_a_receipt_of_other_weights_is_refused(model: ResolvedModel, cache: Path
     assert find_optimized(model, cache) is None
 
 
-@pytest.mark.parametrize("name", [GRAPH, WEIGHTS])
-def test_a_damaged_graph_is_built_again(model: ResolvedModel, cache: Path, name: str) -> None:
-    path = optimize(model, cache).folder / name
+@pytest.mark.parametrize(
+    ("name", "precision"), [(GRAPH, "int4"), (WEIGHTS, "int4"), (PACKED, "int8")]
+)
+def test_a_damaged_graph_is_built_again(
+    model: ResolvedModel, cache: Path, name: str, precision: Precision
+) -> None:
+    path = optimize(model, cache, precision).folder / name
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
         path.write_bytes(damaged)
-        assert find_optimized(model, cache) is None
-        optimize(model, cache)
+        assert find_optimized(model, cache, precision) is None
+        optimize(model, cache, precision)
         assert path.read_bytes() == whole
     path.unlink()
-    assert find_optimized(model, cache) is None
+    assert find_optimized(model, cache, precision) is None
 
 
 @pytest.mark.parametrize(
