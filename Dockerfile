@@ -20,7 +20,8 @@ COPY --from=build /opt/evident /opt/evident
 ENV PATH="/opt/evident/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
     RAG_ROOT=/data/indexes \
-    RAG_CACHE=/data/models
+    RAG_CACHE=/data/models \
+    NUMBA_CACHE_DIR=/data/compiled
 USER evident
 VOLUME /data
 EXPOSE 8080

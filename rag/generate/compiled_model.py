@@ -28,12 +28,16 @@ from rag.models.decoder_shape import DecoderShape
 from rag.models.decoder_weights import load_decoder_weights, room_for
 from rag.models.optimize import OptimizedModel
 from rag.models.resolver import ResolvedModel
+from rag.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import torch
 
 RUN_TOKENS = 96
 """Tokens of one pass through the layers: what is computed for them stays in a core's cache."""
+
+
+_NOTE_AFTER_S = 2.0
 
 
 class _Token(NamedTuple):
@@ -181,15 +185,20 @@ def _ours(context: Context) -> CompiledContext:
 
 
 def load_compiled_model(
-    model: ResolvedModel, optimized: OptimizedModel, *, n_threads: int = 0
+    model: ResolvedModel,
+    optimized: OptimizedModel,
+    *,
+    n_threads: int = 0,
+    progress: Progress | None = None,
 ) -> CompiledModel:
     """Open weights that `find_optimized` or `optimize` has checked; nothing is downloaded.
 
-    `n_threads` compute together for all contexts, 0 for as many as there are cores. Raises
-    `ModelError` when the weights cannot be loaded.
+    `n_threads` compute together for all contexts, 0 for as many as there are cores. The first time
+    after an installation the loops are compiled, which takes some seconds. Raises `ModelError` when
+    the weights cannot be loaded.
     """
     sizes, weights = load_decoder_weights(optimized.weights, optimized.shape)
-    return CompiledModel(
+    opened = CompiledModel(
         sizes,
         weights,
         optimized.shape,
@@ -198,3 +207,11 @@ def load_compiled_model(
         eos_ids_of(model),
         n_threads or len(os.sched_getaffinity(0)),
     )
+    note = "compiling the decoder's loops, once after an installation"
+    slow = threading.Timer(_NOTE_AFTER_S, (progress or Silent()).note, [note])
+    slow.start()
+    try:
+        opened.open_context().forward([0])
+    finally:
+        slow.cancel()
+    return opened

@@ -54,7 +54,9 @@ def _optimized(model: ResolvedModel, settings: Settings, progress: Progress) -> 
     if precision == "int8":
         from rag.generate.compiled_model import load_compiled_model
 
-        return load_compiled_model(model, optimized, n_threads=settings.n_threads)
+        return load_compiled_model(
+            model, optimized, n_threads=settings.n_threads, progress=progress
+        )
     from rag.generate.onnx_model import load_onnx_model
 
     n_slots = SEQUENCES * settings.max_concurrency

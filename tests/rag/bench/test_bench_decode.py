@@ -116,8 +116,8 @@ def test_a_ratio_is_the_median_over_prompts():
     from rag.bench.prompts import BenchPrompt
 
     prompts = [BenchPrompt("a", [1, 2])] * 4
-    ours = [Decoded([1] * 11, 1.0, 2.0)] * 3 + [Decoded([1], 1.0, 1.0)]
-    theirs = [Decoded([1] * 11, 1.0, total) for total in (5.0, 6.0, 900.0, 3.0)]
+    ours = [Decoded(11, 1.0, 2.0)] * 3 + [Decoded(1, 1.0, 1.0)]
+    theirs = [Decoded(11, 1.0, total) for total in (5.0, 6.0, 900.0, 3.0)]
     plain, generate = _rows(prompts, {PLAIN: ours, GENERATE: theirs})
     assert plain.ratio_vs_generate == 5
     assert plain.ratio_vs_generate_answer == pytest.approx((2.5 + 3) / 2, rel=0.2)
