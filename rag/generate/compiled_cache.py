@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rag.models.decoder_code import LANES
 from rag.models.decoder_shape import DecoderShape
-from rag.models.vector_code import LANES
 
 FIRST_CAPACITY = 256
 """Tokens there is room for at the start; each time that is too few, twice as many."""

@@ -11,8 +11,8 @@ from numba.extending import intrinsic
 
 from indexes.kernels import compiled
 from rag.models.decoder_arrays import Floats, Rows, Sizes, Weights, Work
+from rag.models.decoder_code import LANES, attention_mixture, attention_scores
 from rag.models.decoder_rows import exponentials, turn
-from rag.models.vector_code import LANES, attention_mixture, attention_scores
 
 MOST_HEADS = 4
 """Query heads that read a block of keys together."""

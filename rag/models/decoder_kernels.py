@@ -36,8 +36,8 @@ from rag.models.decoder_arrays import (
     Work,
 )
 from rag.models.decoder_attention import attend, turn_and_keep
+from rag.models.decoder_code import LANES, add_atomically, integer_product
 from rag.models.decoder_rows import add, embed, gate, norm_and_round, round_row
-from rag.models.vector_code import LANES, add_atomically, integer_product
 
 _SPINS = 4000
 """Looks at the others' progress before the processor is offered to whoever needs it."""

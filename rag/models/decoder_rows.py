@@ -7,7 +7,7 @@ import numpy as np
 
 from indexes.kernels import compiled
 from rag.models.decoder_arrays import UNIT, Floats, Weights, Work
-from rag.models.vector_code import LANES
+from rag.models.decoder_code import LANES
 
 _SUMS = {"reassoc", "nnan", "nsz"}
 """Vector lanes may sum parts; which parts does not depend on anything but the width."""

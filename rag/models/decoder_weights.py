@@ -33,9 +33,9 @@ from rag.models.decoder_arrays import (
     Weights,
     Work,
 )
+from rag.models.decoder_code import LANES
 from rag.models.decoder_graph import EMBEDDING, HEAD, Floats, Tensors
 from rag.models.decoder_shape import DecoderShape
-from rag.models.vector_code import LANES
 
 PACKED = "weights.safetensors"
 """The file's name in a model's folder."""

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rag.models.decoder_code import LANES, attention_mixture, attention_scores, integer_product
 from rag.models.decoder_rows import exponentiate
 from rag.models.decoder_rows import gate as gate_tiles
 from rag.models.decoder_weights import tiled
-from rag.models.vector_code import LANES, attention_mixture, attention_scores, integer_product
 
 SEEDS = st.integers(0, 2**32 - 1)
 
