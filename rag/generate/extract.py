@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rag.generate.language_model import Context
 from rag.generate.prefill import Watch, n_common
 from rag.generate.spans import Node, Span, SpanTrie
+from rag.models.torch_runtime import threads_here
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,10 @@ class Extractor:
 
         Raises `DeadlineExceeded`.
         """
+        with threads_here(1):
+            return self._best()
+
+    def _best(self) -> Extraction | None:
         order = count()
         queue: list[tuple[float, int, Node, Span | None]] = [
             (0.0, next(order), self._spans.root, None)

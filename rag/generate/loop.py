@@ -23,6 +23,7 @@ from rag.generate.rag_drafter import RagDrafter
 from rag.generate.sampler import Sampler
 from rag.generate.transcript import FinishReason, Transcript
 from rag.generate.verifier import Rule, rule_of, verified
+from rag.models.torch_runtime import threads_here
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +152,7 @@ class _Request:
         """Prefill and decode; why it ended."""
         reason = None
         # A contrast raises it before a forward of its own.
-        with suppress(Cancelled):
+        with suppress(Cancelled), threads_here(1):
             logits = self._prefill()
             if logits is not None:
                 reason, _ = self._commit(logits[None], NO_DRAFT)

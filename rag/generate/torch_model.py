@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from indexes.errors import ModelError, UnsafeModel
 from rag.generate.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from rag.generate.limits import check_position, check_tokens
-from rag.models.torch_runtime import quiet_transformers, use_threads
+from rag.models.torch_runtime import quiet_transformers, threads_here, use_threads
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,10 @@ class TorchModel:
     """A causal language model in memory; share it between threads, one context each."""
 
     def __init__(self, module: Any, tokenizer: ChatTokenizer, name: str) -> None:
+        import torch
+
         self._module = module
+        self._n_threads = torch.get_num_threads()
         self.name = name
         self.tokenizer = tokenizer
         self.context_length: int = module.config.max_position_embeddings
@@ -28,18 +31,23 @@ class TorchModel:
 
     def open_context(self) -> TorchContext:
         """A fresh, empty context with a key-value cache of its own."""
-        return TorchContext(self._module, self.context_length, self.vocabulary_size)
+        return TorchContext(
+            self._module, self.context_length, self.vocabulary_size, self._n_threads
+        )
 
 
 class TorchContext:
     """One sequence and its key-value cache; see `rag.generate.language_model.Context`."""
 
-    def __init__(self, module: Any, context_length: int, vocabulary_size: int) -> None:
+    def __init__(
+        self, module: Any, context_length: int, vocabulary_size: int, n_threads: int
+    ) -> None:
         from transformers import DynamicCache
 
         self._module = module
         self._context_length = context_length
         self._vocabulary_size = vocabulary_size
+        self._n_threads = n_threads
         # Without a config every layer keeps all its keys, also those with a sliding window (the
         # attention mask hides what is too old): so any crop can be undone by feeding again.
         self._cache = DynamicCache()
@@ -65,7 +73,7 @@ class TorchContext:
             context_length=self._context_length,
             vocabulary_size=self._vocabulary_size,
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_here(self._n_threads):
             ids = torch.tensor([token_ids], dtype=torch.long, device=self._module.device)
             output = self._module(
                 input_ids=ids,
@@ -87,7 +95,9 @@ class TorchContext:
     def fork(self, position: int) -> TorchContext:
         """A context of its own that holds the first `position` tokens of this one."""
         check_position(position, self._position, "fork at")
-        other = TorchContext(self._module, self._context_length, self._vocabulary_size)
+        other = TorchContext(
+            self._module, self._context_length, self._vocabulary_size, self._n_threads
+        )
         if position:
             for index, layer in enumerate(self._cache.layers):
                 keys, values = (

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from functools import cache
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16"]
@@ -20,6 +21,34 @@ def use_threads(n_threads: int) -> None:
 
     if n_threads:
         torch.set_num_threads(n_threads)
+
+
+@contextmanager
+def threads_here(n_threads: int) -> Iterator[None]:
+    """Let tensor operations that this thread calls share among so many; other threads' stay.
+
+    The steps of decoding are operations on one row of a vocabulary: handing half of it to another
+    core takes longer than the row, and far longer where that core is busy.
+    """
+    pools = _openmp()
+    before = [pool.num_threads for pool in pools]
+    for pool in pools:
+        pool.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        for pool, n_before in zip(pools, before, strict=True):
+            pool.set_num_threads(n_before)
+
+
+@cache
+def _openmp() -> list[Any]:
+    """The OpenMP libraries that torch brought; their thread counts are per calling thread."""
+    import torch  # noqa: F401 - to find what it loads
+    from threadpoolctl import ThreadpoolController
+
+    found: list[Any] = ThreadpoolController().select(user_api="openmp").lib_controllers
+    return found
 
 
 def computing_in(precision: Precision, device: Any) -> AbstractContextManager[Any]:
