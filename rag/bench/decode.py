@@ -252,7 +252,8 @@ def _floor(
     if plain is None or graph is None or settings.backend == "torch":
         return None
     shape = graph.shape
-    per_token = 2 * 4 * shape.n_layers * shape.n_kv_heads * shape.head_size
+    per_number = 2 if graph.precision == "int8" else 4
+    per_token = 2 * per_number * shape.n_layers * shape.n_kv_heads * shape.head_size
     kv_bytes = round(per_token * mean(len(prompt.token_ids) for prompt in prompts))
     weight_bytes = graph.weights.stat().st_size
     if graph.precision == "int8":

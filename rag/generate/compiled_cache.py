@@ -12,7 +12,7 @@ FIRST_CAPACITY = 256
 
 
 class BlockedCache:
-    """All layers' keys and values in one float32 array.
+    """All layers' keys and values in one float16 array.
 
     A layer has keys `[n_kv_heads, capacity / 16, head_size, 16 positions]` and then values
     `[n_kv_heads, head_size / 16, capacity, 16 channels]`. The owner knows how many tokens count;
@@ -24,17 +24,17 @@ class BlockedCache:
         self.capacity = _capacity_for(n_tokens, shape.context_length)
         size = (shape.n_layers, 2, shape.n_kv_heads, self.capacity * shape.head_size)
         # Memory that nobody writes to is not taken either.
-        self._floats = np.empty(size, np.float32)
+        self._halves = np.empty(size, np.float16)
 
     @property
     def address(self) -> int:
         """Where it begins, as long as this object lives."""
-        return self._floats.ctypes.data
+        return self._halves.ctypes.data
 
     @property
     def n_bytes(self) -> int:
         """Memory that it may take."""
-        return self._floats.nbytes
+        return self._halves.nbytes
 
     def with_room(self, n_tokens: int, n_kept: int) -> BlockedCache:
         """The same cache if `n_tokens` fit, else a bigger one that holds the first `n_kept`."""
@@ -50,13 +50,13 @@ class BlockedCache:
             target[:, :, :n_kept] = source[:, :, :n_kept]
         return other
 
-    def _keys(self) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    def _keys(self) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float16]]]:
         size = (self._shape.n_kv_heads, -1, self._shape.head_size, LANES)
-        return [layer[0].reshape(size) for layer in self._floats]
+        return [layer[0].reshape(size) for layer in self._halves]
 
-    def _values(self) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    def _values(self) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float16]]]:
         size = (self._shape.n_kv_heads, self._shape.head_size // LANES, -1, LANES)
-        return [layer[1].reshape(size) for layer in self._floats]
+        return [layer[1].reshape(size) for layer in self._halves]
 
 
 def _capacity_for(n_tokens: int, context_length: int) -> int:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
 from indexes.kernels import compiled
 from rag.models.decoder_arrays import Floats, Rows, Sizes, Weights, Work
-from rag.models.decoder_code import LANES, attention_mixture, attention_scores
+from rag.models.decoder_code import LANES, attention_mixture, attention_scores, keep_half
 from rag.models.decoder_rows import exponentials, turn
 
 MOST_HEADS = 4
@@ -23,16 +18,6 @@ _mixture_1, _mixture_2 = attention_mixture(1), attention_mixture(2)
 _mixture_3, _mixture_4 = attention_mixture(3), attention_mixture(4)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _floats_at(typing: Any, address: Any) -> Any:  # noqa: ARG001
-    """The address as a pointer that `numba.carray` takes."""
-
-    def write(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
-        return at.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float32)(types.intp), write
-
-
 @compiled
 def turn_and_keep(
     sizes: Sizes, weights: Weights, layer: int, rows: Rows, row: int, qkv: Floats
@@ -41,9 +26,8 @@ def turn_and_keep(
     position, capacity, size = rows.positions[row], rows.capacities[row], sizes.head_size
     cosines, sines = weights.cosines[position], weights.sines[position]
     n_kept = sizes.n_kv_heads * capacity * size
-    start = rows.caches[row] + 4 * 2 * n_kept * layer
-    keys = numba.carray(_floats_at(start), (n_kept,))
-    values = numba.carray(_floats_at(start + 4 * n_kept), (n_kept,))
+    keys = rows.caches[row] + 2 * 2 * n_kept * layer
+    values = keys + 2 * n_kept
     scale = np.float32(1) / np.sqrt(np.float32(size))
     for head in range(sizes.n_heads):
         turn(qkv[head * size :][:size], cosines, sines, scale)
@@ -54,11 +38,12 @@ def turn_and_keep(
         turn(key, cosines, sines, np.float32(1))
         base = head * capacity * size
         for channel in range(size):
-            keys[base + (block * size + channel) * LANES + lane] = key[channel]
+            place = base + (block * size + channel) * LANES + lane
+            keep_half(keys + 2 * place, key[channel])
         for chunk in range(size // LANES):
-            target = base + (chunk * capacity + position) * LANES
+            target = values + 2 * (base + (chunk * capacity + position) * LANES)
             for channel in range(LANES):
-                values[target + channel] = value[chunk * LANES + channel]
+                keep_half(target + 2 * channel, value[chunk * LANES + channel])
 
 
 @compiled
@@ -105,9 +90,9 @@ def _attend_heads(
     block = begin // LANES
     n_blocks = (end - 1) // LANES + 1 - block
     n_kept = sizes.n_kv_heads * capacity * size
-    keys = rows.caches[row] + 4 * (2 * n_kept * layer + kv_head * capacity * size)
-    values = keys + 4 * n_kept + 4 * LANES * LANES * block
-    keys += 4 * LANES * size * block
+    keys = rows.caches[row] + 2 * (2 * n_kept * layer + kv_head * capacity * size)
+    values = keys + 2 * n_kept + 2 * LANES * LANES * block
+    keys += 2 * LANES * size * block
     width = 4 * scores.shape[1]
     queries = work.wide.ctypes.data + 4 * (row * work.wide.shape[1] + head * size)
     table = scores.ctypes.data
@@ -126,7 +111,7 @@ def _attend_heads(
         shares[place] = np.float32(1) / exponentials(line[begin - block * LANES :])
     out = work.narrow.ctypes.data + 4 * (row * work.narrow.shape[1] + head * size)
     for chunk in range(size // LANES):
-        part, target = values + 4 * chunk * capacity * LANES, out + 4 * chunk * LANES
+        part, target = values + 2 * chunk * capacity * LANES, out + 4 * chunk * LANES
         share = shares.ctypes.data
         if n_heads == 1:
             _mixture_1(table, width, part, n_positions, share, target, 4 * size)

@@ -27,8 +27,10 @@ _BYTE, _SHORT, _INT, _LONG, _FLOAT = (
     *(ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)),
     ir.FloatType(),
 )
+_HALF = ir.HalfType()
 _INTS, _FLOATS = ir.VectorType(_INT, LANES), ir.VectorType(_FLOAT, LANES)
-_LANE_BYTES = 4 * LANES
+_HALVES = ir.VectorType(_HALF, LANES)
+_LANE_BYTES, _HALF_BYTES = 4 * LANES, 2 * LANES
 
 
 def integer_product(n_rows: int, n_tiles: int) -> Any:
@@ -89,7 +91,7 @@ def attention_scores(n_heads: int) -> Any:
     """Products of `n_heads` queries with the keys of `n_blocks` blocks of 16 positions.
 
     `scores[h, p] = sum_d queries[h, d] * keys[block(p), d, lane(p)]`; queries lie one after the
-    other, rows of scores `score_bytes` apart.
+    other, rows of scores `score_bytes` apart. Keys have 16 bits each, as fractions.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -104,15 +106,14 @@ def attention_scores(n_heads: int) -> Any:
     ) -> Any:
         def write(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
             queries, head_size, keys, n_blocks, scores, score_bytes = arguments
-            block_bytes = at.mul(head_size, _long(_LANE_BYTES))
+            block_bytes = at.mul(head_size, _long(_HALF_BYTES))
             sums = _zeros(at, _FLOATS, n_heads, 1)
             with cgutils.for_range(at, n_blocks) as blocks:
                 block = at.add(keys, at.mul(blocks.index, block_bytes))
                 _clear(at, sums)
                 with cgutils.for_range(at, head_size) as channels:
-                    key = _load(
-                        at, at.add(block, at.mul(channels.index, _long(_LANE_BYTES))), _FLOATS
-                    )
+                    place = at.add(block, at.mul(channels.index, _long(_HALF_BYTES)))
+                    key = at.fpext(_load(at, place, _HALVES), _FLOATS)
                     place = at.mul(channels.index, _long(4))
                     for head in range(n_heads):
                         start = at.mul(head_size, _long(4 * head))
@@ -133,7 +134,7 @@ def attention_mixture(n_heads: int) -> Any:
     """Sums of values weighted for each of `n_heads`, over `n_positions`, one block of 16 channels.
 
     `out[h, c] = sum_p weights[h, p] * values[p, c] * shares[h]`; rows of weights lie
-    `weight_bytes` apart, rows of `out` `out_bytes`.
+    `weight_bytes` apart, rows of `out` `out_bytes`. Values have 16 bits each, as fractions.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -152,9 +153,8 @@ def attention_mixture(n_heads: int) -> Any:
             sums = _zeros(at, _FLOATS, n_heads, 1)
             rows = [at.add(weights, at.mul(weight_bytes, _long(head))) for head in range(n_heads)]
             with cgutils.for_range(at, n_positions) as positions:
-                value = _load(
-                    at, at.add(values, at.mul(positions.index, _long(_LANE_BYTES))), _FLOATS
-                )
+                place = at.add(values, at.mul(positions.index, _long(_HALF_BYTES)))
+                value = at.fpext(_load(at, place, _HALVES), _FLOATS)
                 place = at.mul(positions.index, _long(4))
                 for head in range(n_heads):
                     one = _load(at, at.add(rows[head], place), _FLOAT)
@@ -168,6 +168,18 @@ def attention_mixture(n_heads: int) -> Any:
         return types.void(*[types.intp] * 7), write
 
     return mixture_of
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def keep_half(typing: Any, address: Any, value: Any) -> Any:
+    """Store a float32 at `address` as a fraction of 16 bits."""
+
+    def write(context: Any, at: Any, signature: Any, arguments: Any) -> Any:
+        address, value = arguments
+        at.store(at.fptrunc(value, _HALF), at.inttoptr(address, ir.PointerType(_HALF)))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.float32), write
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -249,7 +249,7 @@ def test_another_models_context_is_refused(llama: CompiledModel, pairs: dict[str
 def test_memory_grows_with_the_context(llama: CompiledModel) -> None:
     context = llama.open_context()
     small = context.n_bytes
-    assert small == 2 * 2 * 2 * FIRST_CAPACITY * 16 * 4
+    assert small == 2 * 2 * 2 * FIRST_CAPACITY * 16 * 2
     context.forward([1] * FIRST_CAPACITY, last_only=True)
     assert context.n_bytes == small
     context.forward([1])
