@@ -27,12 +27,14 @@ def explained(
 ) -> SearchResponse:
     """The response with the expansion of its query and of each hit's passage.
 
-    `ranked` holds the query's vectors. A hit's expansion is told for the retrievers that found it.
+    `ranked` holds what was searched by. A hit's expansion is told for the retrievers that found it.
     """
     speaking = {
         name: retriever
         for name, retriever in retrievers.items()
-        if name in ranked.vectors and isinstance(retriever, Explaining)
+        if isinstance(retriever, Explaining)
+        and (searched := ranked.searched.get(name)) is not None
+        and searched.sparse is not None
     }
     matched = {term.term for hit in response.hits for term in hit.matched_terms}
     of_query: list[Expansion] = []
@@ -50,7 +52,7 @@ def explained(
 def _explained_hit(hit: Hit, ranked: RankedQuery, speaking: Mapping[str, Explaining]) -> Hit:
     shown: list[Expansion] = []
     for name, retriever in speaking.items():
-        vector = ranked.vectors[name].sparse
+        vector = ranked.searched[name].sparse
         if name not in hit.scores or vector is None:
             continue
         asked = frozenset(vector.terms)

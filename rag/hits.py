@@ -73,7 +73,7 @@ def _matched(
     """Each hit's matched terms over all sparse retrievers, the largest share first."""
     rows = [candidate.row for candidate in page]
     found: list[list[MatchedTerm]] = [[] for _ in page]
-    for name, vector in ranked.vectors.items():
+    for name, vector in ranked.searched.items():
         if vector.sparse is None:
             continue
         for place, terms in enumerate(snapshot.matched(name, vector, rows)):

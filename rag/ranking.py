@@ -18,10 +18,14 @@ from rag.stopwatch import Stopwatch
 
 
 class RankedQuery(msgspec.Struct, frozen=True):
-    """One question's outcome: its candidates, and its vector under each retriever."""
+    """One question's outcome: its candidates, and its vector under each retriever.
+
+    `searched` are the vectors, or the parts of them, that were searched by.
+    """
 
     candidates: list[Candidate]
     vectors: dict[str, QueryVector]
+    searched: dict[str, QueryVector]
     truncated: list[str]
 
 
@@ -81,9 +85,10 @@ def _rank_one(
     watch: Stopwatch,
 ) -> RankedQuery:
     rankings: dict[str, Ranked] = {}
+    asked: dict[str, QueryVector] = {}
     for choice in choices:
         with watch.stage(f"search.{choice.name}"):
-            vector = searched(encoded[choice.name].vector, choice)
+            asked[choice.name] = vector = searched(encoded[choice.name].vector, choice)
             # A ranking alone is not fused: what is not shown need not be found.
             wanted = limit if len(choices) == 1 else max(choice.limit, limit)
             found = snapshot.search(choice.name, vector, wanted, allowed)
@@ -93,6 +98,7 @@ def _rank_one(
     return RankedQuery(
         candidates,
         {name: query.vector for name, query in encoded.items()},
+        asked,
         [name for name, query in encoded.items() if query.truncated],
     )
 

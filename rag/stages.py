@@ -61,7 +61,7 @@ def encode(
         codes=[_code(name, vector) for name, vector in vectors.items()],
         truncated=bool(cut),
         timings_ms=watch.total(),
-        warnings=query_warnings(RankedQuery([], vectors, cut)),
+        warnings=query_warnings(RankedQuery([], vectors, vectors, cut)),
     )
 
 
@@ -110,7 +110,7 @@ def fuse_rankings(snapshot: Snapshot, request: FuseRequest, watch: Stopwatch) ->
         candidates = fuse(rankings, request.fusion, request.limit)
     lookup = SearchRequest(request.index, request.query, limit=request.limit)
     with watch.stage("fetch"):
-        hits = hits_of(snapshot, lookup, RankedQuery(candidates, {}, []))
+        hits = hits_of(snapshot, lookup, RankedQuery(candidates, {}, {}, []))
     rows = [candidate.row for candidate in candidates]
     return Fused(**_encoded(request), hits=hits, rows=rows, timings_ms=watch.total())
 

@@ -175,6 +175,23 @@ class DuplexModel(nn.Module):  # type: ignore[misc]
         found = found.float()
         return (found if literal is None else torch.maximum(found, literal)).cpu()
 
+    def best_positions(
+        self, states: torch.Tensor, row: Sequence[int], term_ids: Sequence[int]
+    ) -> list[int]:
+        """For each term the place in a row of token ids at which its logit is greatest.
+
+        `states` `[1, L, d]` are the text's; the gate's share counts where a token is the term.
+        """
+        assert self.head is not None
+        ordinary, _ = self.ordinary(states, [row])
+        wanted = torch.tensor(term_ids, device=states.device, dtype=torch.long)
+        logits = self.head(ordinary).float() @ self.decoder[wanted].t() + self.head.bias[wanted]
+        if self.literal is not None:
+            tokens = torch.tensor(row[1:-1], device=states.device, dtype=torch.long)
+            gate = self.literal(ordinary, tokens)
+            logits += gate[:, None] * (tokens[:, None] == wanted)
+        return [1 + place for place in logits.argmax(0).tolist()]
+
     def trained(self) -> dict[str, nn.Parameter]:
         """What a folder of ours holds, by name."""
         found = dict(self.upper.published())

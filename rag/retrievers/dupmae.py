@@ -31,7 +31,8 @@ from rag.retrievers.batching import token_batches
 from rag.retrievers.duplex_layout import DuplexLayout, read_duplex
 from rag.retrievers.model_tokens import ModelTokenizer
 from rag.retrievers.one_pass import SharedLayers
-from rag.retrievers.retriever import EncodedQuery, RetrieverSpec
+from rag.retrievers.retriever import EncodedQuery, RetrieverSpec, TermSource
+from rag.retrievers.term_sources import shifted, sourced
 from rag.retrievers.vocabulary_encoder import MAX_WEIGHTS, heaviest
 
 if TYPE_CHECKING:
@@ -149,11 +150,45 @@ class DupmaeRetriever:
         )
         if self.part == "dense":
             return QueryVector(dense=dense)
-        ids, weights = found.terms[number]
-        if config.unit_query and len(weights):
-            weights = weights / np.linalg.norm(weights)
+        ids, weights = self._scaled(*found.terms[number])
         terms = [self.vocabulary[token] for token in ids.tolist()]
         return QueryVector(sparse=SparseVector(terms, weights.tolist()), dense=dense)
+
+    def passage_sources(self, text: str) -> list[TermSource]:
+        """The passage's terms, each with the word that the pooling took it from."""
+        return self._sources(self.passage_prompt, text, self._doc_terms)
+
+    def query_sources(self, query: str) -> list[TermSource]:
+        """The query's terms, each with its word."""
+        return self._sources(self._query_prompt, query, self._query_terms, scale=True)
+
+    def _sources(
+        self, prompt: str, text: str, n_terms: int, *, scale: bool = False
+    ) -> list[TermSource]:
+        """None where the lexical half is not used, or the text has no ordinary tokens."""
+        import torch
+
+        if self.part == "dense":
+            return []
+        read = self.tokenizer.read_places(prompt + text)
+        found = self.begin(1)
+        with torch.inference_mode(), computing_in(self._precision, self._device):
+            states, mask = self.model.states([read.ids])
+            self._write(found, [0], states, mask, [read.ids], n_terms)
+            ids, weights = found.terms[0]
+            if not len(ids):
+                return []
+            positions = self.model.best_positions(states, read.ids, ids.tolist())
+        if scale:
+            ids, weights = self._scaled(ids, weights)
+        places = [read.places[position] for position in positions]
+        return shifted(sourced(self.vocabulary, read, ids, weights, places), len(prompt))
+
+    def _scaled(self, ids: Rows, weights: Floats) -> tuple[Rows, Floats]:
+        """A query's lexical half, of unit length where the checkpoint has it so."""
+        if self.model.config.unit_query and len(weights):
+            weights = weights / np.linalg.norm(weights)
+        return ids, weights
 
     def _encode(
         self, rows: Sequence[Sequence[int]], n_terms: int, on_done: Callable[[int], None]

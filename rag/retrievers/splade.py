@@ -23,6 +23,7 @@ from rag.retrievers.max_pooling import Activation
 from rag.retrievers.query_weights import read_table, table_sha256
 from rag.retrievers.retriever import EncodedQuery, RetrieverSpec, TermSource
 from rag.retrievers.splade_layout import Side, SpladeLayout, read_layout
+from rag.retrievers.term_sources import shifted
 from rag.retrievers.vocabulary_encoder import TermWeights, VocabularyEncoder
 
 DEFAULT_MAX_TOKENS = 256
@@ -122,7 +123,7 @@ class SpladeRetriever:
         """The passage's terms, each with the word that the pooling took it from."""
         prompted = self._passage_prompt + text
         terms = self.documents.encode([prompted], self._params.doc_terms, _nobody)[0]
-        return _shifted(self.documents.sources(prompted, terms), len(self._passage_prompt))
+        return shifted(self.documents.sources(prompted, terms), len(self._passage_prompt))
 
     def query_sources(self, query: str) -> list[TermSource]:
         """The query's terms, each with its word."""
@@ -130,7 +131,7 @@ class SpladeRetriever:
         if self._table is not None:
             return self.queries.own_words(query, terms)
         found = self.queries.sources(self._query_prompt + query, terms)
-        return _shifted(found, len(self._query_prompt))
+        return shifted(found, len(self._query_prompt))
 
     def _query_terms(self, queries: Sequence[str]) -> list[TermWeights]:
         n_terms = self._params.query_terms
@@ -220,19 +221,6 @@ def _table_of(layout: SpladeLayout, name: str) -> Path:
     if layout.queries.table is None:
         raise ModelError(f"{name} has no table of query weights: use query=binary or query=model")
     return layout.queries.table
-
-
-def _shifted(found: Sequence[TermSource], n_chars: int) -> list[TermSource]:
-    """Places in the text alone, for places in the prompted text; the prompt's own words are none.
-
-    `n_chars` is the length of the prompt.
-    """
-    return [
-        msgspec.structs.replace(
-            source, start=max(0, source.start - n_chars), end=max(0, source.end - n_chars)
-        )
-        for source in found
-    ]
 
 
 def _nobody(_: int) -> None:

@@ -14,6 +14,7 @@ from rag.retrievers.max_pooling import Activation, Pooling
 from rag.retrievers.model_tokens import ModelTokenizer, TokenizedText
 from rag.retrievers.retriever import TermSource
 from rag.retrievers.splade_layout import Side
+from rag.retrievers.term_sources import own_tokens, sourced
 from rag.retrievers.vocabulary_model import VocabularyModel
 from rag.retrievers.worker_threads import WorkerThreads, threads_for
 
@@ -93,7 +94,7 @@ class VocabularyEncoder:
         """The texts' distinct tokens with a table's weights `[V]`: no model runs."""
         found = []
         for text in self._tokenizer.read(texts):
-            ids = np.unique(np.array(_body(text), dtype=np.uint32))
+            ids = np.unique(np.array(own_tokens(text), dtype=np.uint32))
             weights = table[ids]
             kept = heaviest(ids[weights > 0], weights[weights > 0], n_terms)
             found.append(TermWeights(*kept, truncated=text.truncated))
@@ -109,7 +110,8 @@ class VocabularyEncoder:
         places = read.places
         if self._echo:
             places = [p for p, special in zip(places, read.special, strict=True) if not special]
-        return self._sourced(read, terms, [places[position] for position in positions])
+        found = [places[position] for position in positions]
+        return sourced(self.tokens, read, terms.ids, terms.weights, found)
 
     def own_words(self, text: str, terms: TermWeights) -> list[TermSource]:
         """For each of the terms, all of them tokens of the text, where it stands first."""
@@ -117,24 +119,14 @@ class VocabularyEncoder:
         first: dict[int, tuple[int, int]] = {}
         for token, place in zip(read.ids, read.places, strict=True):
             first.setdefault(token, place)
-        return self._sourced(read, terms, [first[token] for token in terms.ids.tolist()])
-
-    def _sourced(
-        self, read: TokenizedText, terms: TermWeights, places: Sequence[tuple[int, int]]
-    ) -> list[TermSource]:
-        literal = set(_body(read))
-        return [
-            TermSource(self.tokens[token], weight, token in literal, *place)
-            for token, weight, place in zip(
-                terms.ids.tolist(), terms.weights.tolist(), places, strict=True
-            )
-        ]
+        places = [first[token] for token in terms.ids.tolist()]
+        return sourced(self.tokens, read, terms.ids, terms.weights, places)
 
     def _fed(self, text: TokenizedText) -> list[int]:
         """What the model is fed: for Echo-SPLADE the first special token and the text twice."""
         if not self._echo:
             return text.ids
-        body = _body(text)
+        body = own_tokens(text)
         lead = text.ids[:1] if text.special and text.special[0] else []
         return [*lead, *body, *body] if body else []
 
@@ -154,11 +146,6 @@ def heaviest(ids: Rows, weights: Floats, n_terms: int) -> tuple[Rows, Floats]:
         return ids, weights
     kept = np.sort(np.argsort(-weights, kind="stable")[:n_terms])
     return ids[kept], weights[kept]
-
-
-def _body(text: TokenizedText) -> list[int]:
-    """The text's own tokens, without special ones."""
-    return [token for token, special in zip(text.ids, text.special, strict=True) if not special]
 
 
 def _nothing() -> tuple[Rows, Floats]:

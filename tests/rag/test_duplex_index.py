@@ -20,7 +20,7 @@ from rag.build import BuildRequest, build_index
 from rag.config import Settings
 from rag.progress import Silent
 from rag.retrievers.retriever import parse_specs
-from rag.search import RetrieverChoice, SearchRequest
+from rag.search import RetrieverChoice, SearchRequest, SearchResponse
 from rag.service import Service
 
 
@@ -66,6 +66,33 @@ def test_the_parts_add_up_to_the_whole(service):
     assert len(whole) == 16
     for key, score in whole.items():
         assert score == pytest.approx(dense[key] + lexical.get(key, 0.0), abs=1e-5)
+
+
+def explained(service: Service, choice: RetrieverChoice) -> SearchResponse:
+    return service.search(
+        SearchRequest("i", "cat river", limit=16, retrievers=[choice], explain=True)
+    )
+
+
+def test_an_explained_search_accounts_for_the_lexical_half(service):
+    """Shares of terms add up to what the dense half leaves of the score."""
+    response = explained(service, RetrieverChoice("whole"))
+    dense = scores(service, RetrieverChoice("whole", part="dense"))
+    for hit in response.hits:
+        assert {term.retriever for term in hit.matched_terms} <= {"whole"}
+        lexical = sum(term.product for term in hit.matched_terms)
+        assert hit.scores["whole"].score == pytest.approx(dense[hit.id] + lexical, abs=1e-5)
+        for term in hit.expansion:
+            assert term.source == hit.text[term.start : term.end]
+            assert term.term != term.source
+    assert any(hit.matched_terms for hit in response.hits)
+    assert any(hit.expansion for hit in response.hits)
+
+
+def test_what_was_not_searched_by_is_not_explained(service):
+    response = explained(service, RetrieverChoice("whole", part="dense"))
+    assert response.expansion == []
+    assert [hit.matched_terms + hit.expansion for hit in response.hits] == [[]] * 16
 
 
 def test_a_part_that_is_not_there_is_an_error(service):

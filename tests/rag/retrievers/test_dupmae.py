@@ -160,38 +160,69 @@ def test_a_text_without_ordinary_tokens_has_no_terms(ours: Path, tmp_path: Path)
     assert query.vector.sparse.terms == []
 
 
-def test_the_lexical_half_is_its_formula(ours: Path, base: Path, tmp_path: Path) -> None:
-    """max_i log1p(relu(E_j · head(h_i) + b_j + [x_i = j] softplus(table_j + v · h_i)))."""
-    retriever = open_duplex(ours, tmp_path / "cache", ":doc_terms=1000")
+def logits_by_formula(ours: Path, base: Path, ids: list[int]) -> torch.Tensor:
+    """E_j · head(h_i) + b_j + [x_i = j] softplus(table_j + v · h_i), `[ordinary tokens, V]`."""
     kept = {name: one.float() for name, one in load_file(ours / "model.safetensors").items()}
     model = BertModel.from_pretrained(base).eval()
     changed = {n: t for n, t in kept.items() if n.startswith("encoder.")}
     assert {n.split(".")[2] for n in changed} == {"1"}, "only the layer above the shared one"
     model.load_state_dict(changed, strict=False)
     table = model.embeddings.word_embeddings.weight.detach()
-    found = retriever.encode_passages(TEXTS, nobody)
     head = "cls.predictions."
+    with torch.no_grad():
+        states = model(torch.tensor([ids])).last_hidden_state[0, 1:-1]
+    inner = torch.nn.functional.gelu(
+        states @ kept[f"{head}transform.dense.weight"].T + kept[f"{head}transform.dense.bias"]
+    )
+    headed = torch.nn.functional.layer_norm(
+        inner,
+        inner.shape[-1:],
+        kept[f"{head}transform.LayerNorm.weight"],
+        kept[f"{head}transform.LayerNorm.bias"],
+        1e-12,
+    )
+    logits = headed @ table.T + kept[f"{head}bias"]
+    for place, token in enumerate(ids[1:-1]):
+        gate = kept["literal.table"][token] + states[place] @ kept["literal.direction"]
+        logits[place, token] += torch.nn.functional.softplus(gate)
+    return logits
+
+
+def test_the_lexical_half_is_its_formula(ours: Path, base: Path, tmp_path: Path) -> None:
+    """Its weights are max_i log1p(relu(logit_ij))."""
+    retriever = open_duplex(ours, tmp_path / "cache", ":doc_terms=1000")
+    found = retriever.encode_passages(TEXTS, nobody)
     for number, text in enumerate(TEXTS):
-        ids = toy_tokenizer().encode(text).ids
-        with torch.no_grad():
-            states = model(torch.tensor([ids])).last_hidden_state[0, 1:-1]
-        inner = torch.nn.functional.gelu(
-            states @ kept[f"{head}transform.dense.weight"].T + kept[f"{head}transform.dense.bias"]
-        )
-        headed = torch.nn.functional.layer_norm(
-            inner,
-            inner.shape[-1:],
-            kept[f"{head}transform.LayerNorm.weight"],
-            kept[f"{head}transform.LayerNorm.bias"],
-            1e-12,
-        )
-        logits = headed @ table.T + kept[f"{head}bias"]
-        for place, token in enumerate(ids[1:-1]):
-            gate = kept["literal.table"][token] + states[place] @ kept["literal.direction"]
-            logits[place, token] += torch.nn.functional.softplus(gate)
+        logits = logits_by_formula(ours, base, toy_tokenizer().encode(text).ids)
         weights = torch.log1p(torch.relu(logits)).amax(0)
         expected = {VOCABULARY[n]: float(w) for n, w in enumerate(weights) if w > 0}
         assert terms_of(found, number) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_term_comes_from_the_word_with_its_greatest_logit(
+    ours: Path, base: Path, tmp_path: Path
+) -> None:
+    retriever = open_duplex(ours, tmp_path / "cache")
+    found = retriever.encode_passages(TEXTS, nobody)
+    queries = retriever.encode_queries(TEXTS)
+    added = 0
+    for number, text in enumerate(TEXTS):
+        encoding = toy_tokenizer().encode(text)
+        logits = logits_by_formula(ours, base, encoding.ids)
+        sources = retriever.passage_sources(text)
+        assert {s.term: s.weight for s in sources} == pytest.approx(terms_of(found, number))
+        for source in sources:
+            place = 1 + int(logits[:, VOCABULARY.index(source.term)].argmax())
+            assert (source.start, source.end) == encoding.offsets[place]
+            assert source.literal == (source.term in encoding.tokens[1:-1])
+            added += not source.literal
+        asked = queries[number].vector.sparse
+        assert asked is not None
+        told = {source.term: source.weight for source in retriever.query_sources(text)}
+        assert told == pytest.approx(dict(zip(asked.terms, asked.weights, strict=True)))
+    assert added
+    assert retriever.passage_sources("") == []
+    assert open_duplex(ours, tmp_path / "cache", ":part=dense").query_sources("cat") == []
 
 
 def test_another_base_than_it_was_trained_on_is_refused(
