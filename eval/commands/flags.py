@@ -30,13 +30,16 @@ def add_measure_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_index_flags(parser: argparse.ArgumentParser) -> None:
-    """What is built."""
+def add_index_flags(
+    parser: argparse.ArgumentParser, *, retrievers: str = DEFAULT_RETRIEVERS
+) -> None:
+    """What is built, with these `retrievers` unless told otherwise."""
     parser.add_argument(
         "--retrievers",
         metavar="LIST",
-        help=f"what the index holds, as `rag index build` takes it; default: {DEFAULT_RETRIEVERS}",
+        help=f"what the index holds, as `rag index build` takes it; default: {retrievers}",
     )
+    parser.set_defaults(default_retrievers=retrievers)
     parser.add_argument(
         "--passage-words", type=int, metavar="N", help="0: never split; default: 300"
     )
@@ -148,7 +151,7 @@ def index_plan(args: argparse.Namespace) -> IndexPlan:
     if words is not None and words < 0:
         raise UsageError("--passage-words: 0 or more")
     passages = PassageConfig() if words is None else PassageConfig(max_words=words)
-    return IndexPlan(parse_specs(args.retrievers or DEFAULT_RETRIEVERS), passages)
+    return IndexPlan(parse_specs(args.retrievers or args.default_retrievers), passages)
 
 
 def search_plan(args: argparse.Namespace, **others: Any) -> SearchPlan:

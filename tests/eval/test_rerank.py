@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
 
 from eval.batch_search import SearchPlan, search_all
 from eval.beir import read_beir
+from eval.commands.flags import index_plan
+from eval.commands.rerank import add_parser
 from eval.rerank import StoredRun, rerank
 from eval.run import read_run, write_run
 from indexes.errors import InvalidInput
@@ -63,6 +66,15 @@ def test_the_command(animals, tmp_path, capsys):
     assert main([*command, "--measure", "RR@10"]) == 0
     assert json.loads(capsys.readouterr().out)["measures"] == {"RR@10": 0.5}
     assert list(read_run(out)["q1"]) == ["owl", "fox", "mole", "heron"]
+
+
+def test_bm25_is_not_among_what_re_ranks_unless_it_is_asked_for():
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
+    default = parser.parse_args(["rerank", "a.trec", "--corpus", "a"])
+    asked = parser.parse_args(["rerank", "a.trec", "--corpus", "a", "--retrievers", "bm25"])
+    names = [[spec.name for spec in index_plan(args).retrievers] for args in (default, asked)]
+    assert names == [["splade", "minilm"], ["bm25"]]
 
 
 @pytest.mark.slow
