@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexes.errors import UsageError
 from rag.cli.output import TerminalProgress, print_json, wants_json
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="also N documents crossed over from the real vectors; may be repeated",
     )
     parser.add_argument("--engines", default=ENGINES, metavar="LIST", help="default: %(default)s")
+    parser.add_argument(
+        "--seismic-postings",
+        metavar="LIST",
+        help="shares of the documents that Seismic's lists keep, an index for each; "
+        "default: 0.01,0.03,0.1, from 500,000 documents on the first",
+    )
     parser.add_argument("--model", default="splade-tiny", help="default: %(default)s")
     parser.add_argument("--queries", type=int, default=200, metavar="N", help="of each corpus")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
@@ -50,6 +57,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Measure and print."""
     from rag.bench.corpus_statistics import table
     from rag.bench.retrieval import RetrievalBenchRequest, bench_retrieval
+    from rag.bench.seismic_engine import POSTINGS
 
     request = RetrievalBenchRequest(
         data=args.data,
@@ -60,6 +68,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         n_queries=max(1, args.queries),
         rounds=max(1, args.rounds),
         seed=args.seed,
+        seismic_postings=_shares(args.seismic_postings) or POSTINGS,
     )
     progress = TerminalProgress()
     found = bench_retrieval(request, settings, progress)
@@ -70,6 +79,17 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         return 0
     print("\n".join([*table(found.statistics), "", *_lines(found.rows)]))
     return 0
+
+
+def _shares(given: str | None) -> list[float]:
+    """Raises `UsageError` for what is no list of shares."""
+    try:
+        shares = [float(share) for share in (given or "").split(",") if share.strip()]
+    except ValueError as error:
+        raise UsageError(f"--seismic-postings: {given!r} is no list of numbers") from error
+    if not all(0 < share <= 1 for share in shares):
+        raise UsageError("--seismic-postings: each above 0, at most 1")
+    return shares
 
 
 def _lines(rows: list[RetrievalRow]) -> list[str]:

@@ -127,6 +127,9 @@ def test_what_cannot_be_measured_says_so(data, bert, tmp_path, monkeypatch):
     flags = ["--data", str(data[0]), "--model", str(bert), "--work", str(tmp_path)]
     with pytest.raises(UsageError, match="unknown engine 'lucene'"):
         run([*flags, "--engines", "evident,lucene"], tmp_path)
+    for shares in ("many", "0.1,2"):
+        with pytest.raises(UsageError, match="--seismic-postings"):
+            run([*flags, "--seismic-postings", shares], tmp_path)
     monkeypatch.setitem(sys.modules, "seismic", None)
     with pytest.raises(UsageError, match=r"evident-rag\[bench\]"):
         run([*flags, "--engines", "seismic"], tmp_path)
