@@ -19,13 +19,15 @@ import hashlib
 import re
 import threading
 import unicodedata
+from array import array
 from collections.abc import Container, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import regex
 import Stemmer
 
+from indexes.bounded_cache import BoundedCache
 from indexes.errors import UsageError
 from indexes.scripts import MAYBE_UNSPACED, UNSPACED
 
@@ -36,6 +38,9 @@ MAX_TERM_CHARS: Final = 64
 """A longer term keeps its first 48 characters, told from others by 16 hex digits of a hash."""
 
 _MEMO_ENTRIES: Final = 1 << 18
+
+_READ_BYTES: Final = 32_000_000
+"""Of texts whose tokens are remembered."""
 
 _STOP_WORDS: Final = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then "
@@ -106,6 +111,19 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     end: int
 
 
+class _Reading(NamedTuple):
+    """A text's terms and where their tokens start and end."""
+
+    terms: tuple[str, ...]
+    starts: array[int]
+    ends: array[int]
+
+
+def _reading_bytes(text: str, reading: _Reading) -> int:
+    """About what remembering it takes; its terms are the memo's strings."""
+    return 4 * len(text) + 24 * len(reading.terms) + 400
+
+
 class Analyzer:
     """Turns text into terms. Safe to share between threads; pickles by its configuration.
 
@@ -115,6 +133,7 @@ class Analyzer:
     def __init__(self, config: AnalyzerConfig | None = None) -> None:
         self.config = config or AnalyzerConfig()
         self._memo = _Memo(self.config)
+        self._read = BoundedCache[str, _Reading](_READ_BYTES, _reading_bytes)
 
     def __reduce__(self) -> tuple[type[Analyzer], tuple[AnalyzerConfig]]:
         return Analyzer, (self.config,)
@@ -138,17 +157,30 @@ class Analyzer:
         return [Token(term, start, end) for term, start, end in self._scan(text) if term]
 
     def places(self, text: str, terms: Container[str]) -> list[Token]:
-        """Those of the text's tokens whose terms are among `terms`, which are not empty."""
-        memo = self._memo
-        if text.isascii():
-            matches = _ASCII_TOKEN.finditer(text)
-        elif not MAYBE_UNSPACED.search(text):
-            matches = _SPACED_TOKEN.finditer(text)
-        else:
-            return [token for token in self.tokens(text) if token.term in terms]
+        """Those of the text's tokens whose terms are among `terms`, which are not empty.
+
+        A text's tokens are remembered: who shows the hits of many queries shows some again.
+        """
+        read = self._read.get(text)
+        if read is None:
+            read = self._reading(text)
+            self._read.put(text, read)
         return [
-            Token(term, *match.span()) for match in matches if (term := memo[match[0]]) in terms
+            Token(term, read.starts[place], read.ends[place])
+            for place, term in enumerate(read.terms)
+            if term in terms
         ]
+
+    def _reading(self, text: str) -> _Reading:
+        memo = self._memo
+        if MAYBE_UNSPACED.search(text):
+            found = list(self._scan(text))
+        else:
+            pattern = _ASCII_TOKEN if text.isascii() else _SPACED_TOKEN
+            found = [(memo[match[0]], *match.span()) for match in pattern.finditer(text)]
+        kept = [token for token in found if token[0]]
+        terms, starts, ends = zip(*kept, strict=True) if kept else ((), (), ())
+        return _Reading(terms, array("L", starts), array("L", ends))
 
     def _scan(self, text: str) -> Iterator[tuple[str, int, int]]:
         memo = self._memo
