@@ -21,7 +21,8 @@ TERM_BYTES = 120
 class QueryEncoder:
     """A retriever whose single queries are gathered and remembered; otherwise it is that one.
 
-    A query gets the same vector as alone but for the rounding of float32: a batch is padded.
+    A query gets the same vector as alone: to the bit in fixed point, but for the rounding of
+    float32 where a batch is padded.
     Fewer than `n_threads` batches are encoded at a time, or one.
     """
 
@@ -65,8 +66,11 @@ class QueryEncoder:
         """A query alone by all of the model's threads; in a crowd each batch by one of them.
 
         Threads that compute together wait for each other at every operation. That pays while the
-        others would idle, and costs dearly where they have work of their own.
+        others would idle, and costs dearly where they have work of their own. A retriever that
+        `computes_alone` needs no more than the thread that calls it.
         """
+        if getattr(self._retriever, "computes_alone", False):
+            return self._retriever.encode_queries(queries)
         with self._lock:
             self._n_running += 1
             alone = self._n_running == 1 and len(queries) == 1

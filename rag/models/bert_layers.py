@@ -24,6 +24,8 @@ from torch import nn
 from torch.nn import functional
 
 from indexes.errors import ModelError, Unsupported
+from rag.models.fixed_encoder import FixedEncoder
+from rag.models.fixed_layers import FixedStack, fix_layers, fixes, run_fixed
 from rag.models.packed_layers import PackedLayer, packs
 from rag.models.safety import check_folder, read_object
 
@@ -112,11 +114,13 @@ class BertLayers(nn.Module):  # type: ignore[misc]
         self.layers = nn.ModuleList(BertLayer(shape) for _ in range(n_layers))
         self._sealed = False
         self._packed: list[PackedLayer] = []
+        self._fixed: list[FixedStack] = []
 
     def seal(self) -> BertLayers:
-        """Promise that the weights stay as they are: short texts may be read by a packed copy.
+        """Promise that the weights stay as they are: copies in other layouts may compute for them.
 
-        The copy is made when the first of them comes. Returns the layers themselves.
+        A copy is made when first needed: packed for short texts, in fixed point where that is
+        wanted (`rag.models.torch_runtime.computing_in`). Returns the layers themselves.
         """
         self._sealed = True
         return self
@@ -135,6 +139,8 @@ class BertLayers(nn.Module):  # type: ignore[misc]
         """
         start = 0 if first is None else first - self.first
         end = len(self.layers) if last is None else last - self.first
+        if self.can_fix(states):
+            return run_fixed(self.fixed_layers(), states, mask, start, end)
         read = None if mask is None else mask[:, None, None, :]
         layers = self._packed_layers() if self._sealed and packs(states) else self.layers
         for layer in layers[start:end]:
@@ -146,6 +152,16 @@ class BertLayers(nn.Module):  # type: ignore[misc]
         if not self._packed:
             self._packed = [PackedLayer(layer) for layer in self.layers]
         return self._packed
+
+    def can_fix(self, states: torch.Tensor) -> bool:
+        """Whether states like these are to be computed in fixed point, and can be."""
+        return self._sealed and len(self.layers) > 0 and fixes(states, self.layers[0])
+
+    def fixed_layers(self) -> FixedStack:
+        """All layers in fixed point, made once as those are."""
+        if not self._fixed:
+            self._fixed = [fix_layers(self.layers)]
+        return self._fixed[0]
 
     def published(self) -> dict[str, nn.Parameter]:
         """The weights by the names that checkpoints have for them."""
@@ -173,11 +189,13 @@ class BertEncoder(nn.Module):  # type: ignore[misc]
         self.types = nn.Embedding(shape.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, eps=shape.layer_norm_eps)
         self.stack = BertLayers(shape, 0, shape.num_hidden_layers)
+        self._fixed: list[FixedEncoder] = []
 
-    def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token ids int64 `[B, L]` → states `[B, L, d]`; all tokens are of the first segment."""
+    def embed(self, ids: torch.Tensor, types: torch.Tensor | None = None) -> torch.Tensor:
+        """Token ids int64 `[B, L]` → states `[B, L, d]`; without `types` of the first segment."""
         places = torch.arange(ids.shape[1], device=ids.device)
-        summed = self.words(ids) + self.positions(places) + self.types.weight[0]
+        segments = self.types.weight[0] if types is None else self.types(types)
+        summed = self.words(ids) + self.positions(places) + segments
         found: torch.Tensor = self.norm(summed)
         return found
 
@@ -190,6 +208,14 @@ class BertEncoder(nn.Module):  # type: ignore[misc]
     ) -> torch.Tensor:
         """As `BertLayers.run`, over all layers."""
         return self.stack.run(states, mask, first, last)
+
+    def fixed(self) -> FixedEncoder | None:
+        """All of it in fixed point, made once; None where that is not wanted or cannot be."""
+        if not self.stack.can_fix(self.words.weight):
+            return None
+        if not self._fixed:
+            self._fixed = [FixedEncoder(self, self.stack.fixed_layers())]
+        return self._fixed[0]
 
     def upper(self, first: int) -> BertLayers:
         """Layers from `first` up as a stack of its own, with a copy of the weights."""
@@ -237,10 +263,16 @@ def bert_shape(folder: Path) -> BertShape:
         shape = msgspec.convert(config, BertShape)
     except msgspec.ValidationError as error:
         raise Unsupported(f"{folder.name} is no BERT encoder: {error}") from error
-    kind = (shape.model_type, shape.hidden_act, shape.position_embedding_type)
-    if kind != ("bert", "gelu", "absolute"):
+    if not is_plain(shape):
+        kind = (shape.model_type, shape.hidden_act, shape.position_embedding_type)
         raise Unsupported(f"{folder.name} is no plain BERT encoder but {', '.join(kind)}")
     return shape
+
+
+def is_plain(shape: BertShape) -> bool:
+    """Whether the layers here compute what the encoder does."""
+    kind = (shape.model_type, shape.hidden_act, shape.position_embedding_type)
+    return kind == ("bert", "gelu", "absolute")
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:

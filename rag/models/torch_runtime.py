@@ -6,10 +6,15 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Literal
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int16"]
+"""What products are computed in. `int16` is fixed point (`rag.models.fixed_point`), for encoders
+alone and on CPUs with AVX2; elsewhere it is float32."""
+
+_FIXED: ContextVar[bool] = ContextVar("fixed point", default=False)
 
 _LOADING = threading.Lock()
 """One load at a time changes these settings, and puts them back."""
@@ -57,10 +62,26 @@ def computing_in(precision: Precision, device: Any) -> AbstractContextManager[An
 
     if precision == "float32":
         return nullcontext()
+    if precision == "int16":
+        return _in_fixed_point()
     casting: AbstractContextManager[Any] = torch.autocast(
         torch.device(device).type, dtype=torch.bfloat16
     )
     return casting
+
+
+@contextmanager
+def _in_fixed_point() -> Iterator[None]:
+    before = _FIXED.set(True)
+    try:
+        yield
+    finally:
+        _FIXED.reset(before)
+
+
+def fixed_point_wanted() -> bool:
+    """Whether this is inside `computing_in("int16", ...)`."""
+    return _FIXED.get()
 
 
 @contextmanager
@@ -88,7 +109,7 @@ def fast_casting(device: Any) -> AbstractContextManager[Any]:
 
 
 def fast_precision(device: Any) -> Precision:
-    """What this device computes fastest.
+    """What torch computes fastest on this device.
 
     On a CPU that is bfloat16 with the instructions for it (AVX-512 BF16 or AMX).
     """
@@ -100,3 +121,20 @@ def fast_precision(device: Any) -> Precision:
     else:
         able = kind == "cuda" and torch.cuda.is_bf16_supported()
     return "bfloat16" if able else "float32"
+
+
+def inference_precision(device: Any) -> Precision:
+    """What our own encoders compute fastest in on this device.
+
+    On a CPU that is fixed point, where `rag.models.fixed_point` has instructions for it, but for
+    processors with tiles of bfloat16 (AMX).
+    """
+    import torch
+
+    if torch.device(device).type != "cpu":
+        return fast_precision(device)
+    from rag.models.vector_code import multiplies_shorts
+
+    if torch.cpu._is_amx_tile_supported():
+        return "bfloat16"
+    return "int16" if multiplies_shorts() else fast_precision(device)

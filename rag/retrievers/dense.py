@@ -25,6 +25,8 @@ from rag.retrievers.retriever import EncodedQuery, RetrieverSpec
 if TYPE_CHECKING:
     import torch
 
+    from rag.models.fixed_encoder import FixedEncoder
+
 MEAN_MODULES = ("Transformer", "Pooling", "Normalize")
 """The sentence-transformers modules of an encoder whose embedding is the mean of all states."""
 
@@ -96,6 +98,16 @@ class DenseRetriever:
             for vector, cut in zip(vectors, truncated, strict=True)
         ]
 
+    @property
+    def computes_alone(self) -> bool:
+        """Whether a batch of queries is computed by the thread that asks, without others' help."""
+        return self._fixed_encoder() is not None
+
+    def _fixed_encoder(self) -> FixedEncoder | None:
+        shared = self.shared_layers()
+        with self._torch.inference_mode(), computing_in(self._precision, self._device):
+            return None if shared is None else shared.encoder.fixed()
+
     def shared_layers(self) -> SharedLayers | None:
         """All layers, where the model is a plain BERT whose states are averaged."""
         return self._shared
@@ -146,7 +158,10 @@ class DenseRetriever:
     def _encode(
         self, texts: Sequence[str], on_done: Callable[[int], None]
     ) -> tuple[Floats, list[bool]]:
-        encodings = self._tokenizer.encode_batch(list(texts))
+        if len(texts) == 1:  # a batch is spread over threads, which one text does not gain by
+            encodings = [self._tokenizer.encode(texts[0])]
+        else:
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
         ids = [encoding.ids for encoding in encodings]
         lengths = [len(row) for row in ids]
         vectors = self.begin(len(texts))
@@ -157,6 +172,9 @@ class DenseRetriever:
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> Floats:
         """One padded batch through the model: float32 `[len(rows), d]`, unit length."""
+        fixed = self._fixed_encoder()
+        if fixed is not None:
+            return fixed.unit_means(rows)
         torch = self._torch
         with torch.inference_mode(), computing_in(self._precision, self._device):
             vectors = self._mean_states(rows) if self._model is None else self._embedded(rows)

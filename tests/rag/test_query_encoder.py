@@ -88,9 +88,16 @@ def test_in_a_crowd_batches_are_encoded_side_by_side(monkeypatch):
     assert [int(one.vector.dense[0]) for one in found] == [1, 2]
 
 
-@pytest.mark.slow
-def test_a_real_models_batches_equal_single_queries():
-    settings = Settings(n_threads=1)
+def test_who_computes_alone_is_asked_in_the_callers_thread(monkeypatch):
+    monkeypatch.setattr(query_encoder, "crowded", lambda _: True)
+    retriever = Lengths()
+    retriever.computes_alone = True
+    encoder_of(retriever, n_threads=2).encode_queries(["abc"])
+    assert retriever.threads == {threading.current_thread()}
+
+
+def minilm(precision):
+    settings = Settings(n_threads=1, encode_precision=precision)
     if not is_ready(get_entry("all-minilm-l6-v2"), settings.cache):
         pytest.skip("absent: all-minilm-l6-v2; `rag models pull all-minilm-l6-v2` fetches it")
     from indexes.analyzer import Analyzer
@@ -98,12 +105,38 @@ def test_a_real_models_batches_equal_single_queries():
     from rag.retrievers.opening import entry_of, open_retriever
 
     entry = entry_of(parse_spec("minilm"), settings, Silent())
-    retriever = open_retriever(entry, Analyzer(), settings)
+    return open_retriever(entry, Analyzer(), settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "off"), [("float32", 2e-6), ("int16", 0)])
+def test_a_real_models_batches_equal_single_queries(precision, off):
+    retriever = minilm(precision)
     alone = np.stack([retriever.encode_queries([q])[0].vector.dense for q in QUESTIONS])
     sizes = []
     encoder = encoder_of(retriever, sizes=sizes)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda q: encoder.encode_queries([q])[0].vector.dense, QUESTIONS))
-    np.testing.assert_allclose(np.stack(found), alone, atol=2e-6)
+    # In fixed point, where that is computed, a batch changes nothing at all.
+    np.testing.assert_allclose(
+        np.stack(found), alone, atol=off if retriever.computes_alone else 2e-6
+    )
     assert sum(sizes) == len(QUESTIONS)
     assert max(sizes) > 1
+
+
+@pytest.mark.slow
+def test_a_real_models_vectors_in_fixed_point_are_those_in_float32():
+    vectors = {}
+    for precision in ("float32", "int16"):
+        retriever = minilm(precision)
+        queries = [one.vector.dense for one in retriever.encode_queries(QUESTIONS)]
+        vectors[precision] = np.concatenate(
+            [
+                queries,
+                retriever.encode_passages([" ".join(QUESTIONS) * 9, "x"], lambda _: None).dense,
+            ]
+        )
+    full, fixed = vectors["float32"], vectors["int16"]
+    np.testing.assert_allclose(fixed, full, atol=3e-4)
+    np.testing.assert_allclose(fixed @ fixed.T, full @ full.T, atol=6e-4)
