@@ -98,6 +98,7 @@ def bench_compress(
         cache=settings.cache,
         device=settings.device,
         batch_tokens=settings.encode_batch_tokens,
+        precision=settings.encode_precision,
     )
     options = Compression(rate=request.rate)
     passages = [Passage(text) for text in texts]

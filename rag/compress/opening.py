@@ -50,6 +50,7 @@ def _classifier(settings: Settings, progress: Progress, *, download: bool) -> Wo
         cache=settings.cache,
         device=settings.device,
         batch_tokens=settings.encode_batch_tokens,
+        precision=settings.encode_precision,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,12 @@ from rag.compress.classifier_tokens import ClassifierTokens, Frame, TextTokens
 from rag.compress.word_scorer import Reduction, ScoredWords
 from rag.compress.words import tidy
 from rag.models.resolver import ResolvedModel
+from rag.models.torch_runtime import Precision
 from rag.retrievers.batching import token_batches
 from rag.retrievers.worker_threads import WorkerThreads
+
+if TYPE_CHECKING:
+    import torch
 
 QUESTION_SHARE = 0.25
 """Of a question longer than this part of what the model reads it sees the beginning."""
@@ -55,9 +59,17 @@ class TokenClassifier:
     """Owns a model and its tokenizer. Scoring is safe for threads: nothing is changed by it."""
 
     def __init__(
-        self, model: ResolvedModel, *, cache: Path, device: str, batch_tokens: int
+        self,
+        model: ResolvedModel,
+        *,
+        cache: Path,
+        device: str,
+        batch_tokens: int,
+        precision: Precision = "float32",
     ) -> None:
         import torch
+
+        from rag.compress.fixed_classifier import fixed_classifier
 
         loaded = load_classifier(model, cache, device)
         self.name = model.name
@@ -72,6 +84,8 @@ class TokenClassifier:
             min(batch_tokens, CPU_BATCH_TOKENS) if device == "cpu" else batch_tokens
         )
         self._has_types = getattr(self.module.config, "type_vocab_size", 0) > 1
+        fixed = precision == "int16" and device == "cpu"
+        self._fixed = fixed_classifier(self.module) if fixed else None
         self._workers = WorkerThreads(torch.get_num_threads() if device == "cpu" else 1)
 
     def score(
@@ -144,22 +158,31 @@ class TokenClassifier:
 
         lengths = [len(row) for row in rows]
         ids = torch.zeros((len(rows), max(lengths)), dtype=torch.long)
-        mask = torch.zeros_like(ids)
+        mask = torch.zeros_like(ids, dtype=torch.bool)
         for number, row in enumerate(rows):
             ids[number, : len(row)] = torch.tensor(row)
-            mask[number, : len(row)] = 1
-        features = {"input_ids": ids}
-        if min(lengths) < max(lengths):
-            features["attention_mask"] = mask
+            mask[number, : len(row)] = True
+        padded = mask if min(lengths) < max(lengths) else None
+        types = None
         if self._has_types:
             types = torch.full_like(ids, frame.text_type)
             types[:, :first_type] = frame.question_type
-            features["token_type_ids"] = types
-        features = {key: value.to(self._device) for key, value in features.items()}
         with torch.inference_mode():
-            logits = self.module(**features).logits.float()
+            logits = self._logits(ids, padded, types).float()
             found: Floats = logits.softmax(-1)[:, :, PRESERVE].cpu().numpy()
         return found
+
+    def _logits(
+        self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self._fixed is not None:
+            return self._fixed(ids, mask, types)
+        read = None if mask is None else mask.long()
+        features = {"input_ids": ids, "attention_mask": read, "token_type_ids": types}
+        given = {name: value for name, value in features.items() if value is not None}
+        moved = {name: value.to(self._device) for name, value in given.items()}
+        logits: torch.Tensor = self.module(**moved).logits
+        return logits
 
 
 def _pieces(text: str, tokens: TextTokens, room: int) -> list[tuple[int, int]]:
