@@ -50,14 +50,28 @@ class CrossAttention(nn.Module):  # type: ignore[misc]
 
     def forward(self, states: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, torch.Tensor]:
         """States `[B, M, d]` → the same shape, and the attention `[B, heads, M, N]`."""
-        asked, keys = self._heads(self.query(states)), self._heads(self.key(memory.states))
-        scores = (asked @ keys.transpose(-1, -2)).float() * asked.shape[-1] ** -0.5
-        if memory.mask is not None:
-            scores = scores.masked_fill(~memory.mask[:, None, None, :], -torch.inf)
-        attention = scores.softmax(-1)
-        values = self._heads(self.value(memory.states))
-        mixed = (attention.to(values.dtype) @ values).transpose(1, 2).reshape(states.shape)
+        asked, keys = self.query(states), self.key(memory.states)
+        mixed, attention = self.look(asked, keys, self.value(memory.states), memory.mask)
         return states + self.gate * self.attended(mixed), attention
+
+    def look(
+        self,
+        asked: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Projected queries `[B, M, d]`, keys and values `[B, N, d]` → what the heads read of them.
+
+        That is `[B, M, d]` and the attention `[B, heads, M, N]`.
+        """
+        scores = (self._heads(asked) @ self._heads(keys).transpose(-1, -2)).float()
+        scores = scores * (asked.shape[-1] // self.n_heads) ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
+        attention = scores.softmax(-1)
+        mixed = attention.to(values.dtype) @ self._heads(values)
+        return mixed.transpose(1, 2).reshape(asked.shape), attention
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
         """`[B, L, d]` → `[B, heads, L, d / heads]`."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,7 +16,7 @@ from rag.gear.reading import NOBODY, GearTokens, ReadQuestion, ReadText
 from rag.gear.shape import Aggregation
 from rag.models.bert_layers import padded
 from rag.models.resolver import ResolvedModel
-from rag.models.torch_runtime import fast_precision
+from rag.models.torch_runtime import Precision, computing_in, inference_precision
 from rag.retrievers.batching import token_batches
 from rag.retrievers.worker_threads import WorkerThreads
 
@@ -51,13 +52,22 @@ class ReadDocument(NamedTuple):
 
 
 class Locator:
-    """Owns a loaded model, in half precision where that is faster.
+    """Owns a loaded model. Nothing is changed by locating: it is safe for threads.
 
-    Nothing is changed by locating: it is safe for threads.
+    Left out, the precision is half where torch computes that fast, else fixed point where the
+    processor does.
     """
 
-    def __init__(self, network: GearNetwork, tokenizer: Path, *, batch_tokens: int) -> None:
-        self.network = network.stored_in(fast_precision(network.device))
+    def __init__(
+        self,
+        network: GearNetwork,
+        tokenizer: Path,
+        *,
+        batch_tokens: int,
+        precision: Precision | None = None,
+    ) -> None:
+        self._precision = precision or inference_precision(network.device)
+        self.network = network.stored_in(self._precision).seal()
         self.shape = network.shape
         self.tokens = GearTokens(tokenizer)
         self._device = network.device
@@ -107,7 +117,7 @@ class Locator:
         return [_joined(one, rows) for one, rows in zip(texts, by_text, strict=True)]
 
     def _states(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), self._computing():
             return self.network.encoder.states(*padded(rows, self.tokens.pad, self._device))
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
@@ -119,7 +129,13 @@ class Locator:
     def fuse(self, question: ReadQuestion, documents: Sequence[ReadDocument]) -> Fusion:
         """One question with each of several documents."""
         ids, _ = padded([question.ids] * len(documents), self.tokens.pad, self._device)
-        return self.network.fuse(ids, None, _memory(documents))
+        with self._computing():
+            return self.network.fuse(ids, None, _memory(documents))
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        """Weights stored in half precision are computed in it as they are."""
+        wanted = self._precision == "int16"
+        return computing_in("int16", self._device) if wanted else nullcontext()
 
     def shares(
         self, question: ReadQuestion, documents: Sequence[ReadDocument], how: Aggregation

@@ -14,6 +14,7 @@ from torch.nn import functional
 from indexes.errors import Conflict
 from indexes.files import write_durably
 from rag.gear.decoder import TextDecoder
+from rag.gear.fixed_fusion import FixedFusion
 from rag.gear.fusion import Fusion, FusionBlocks, Memory
 from rag.gear.reader import SentenceReader
 from rag.gear.shape import GearShape, read_shape
@@ -26,6 +27,7 @@ from rag.models.bert_layers import (
     read_tensors,
     shared_encoder,
 )
+from rag.models.fixed_layers import fixes
 from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import Precision
 
@@ -70,6 +72,8 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.shape = shape
         self._base = (base,)
+        self._sealed = False
+        self._fixed: list[FixedFusion] = []
         self.upper = base.upper(shape.n_shared)
         self.fusion = FusionBlocks(base.shape)
         self.decoder = TextDecoder(base.shape, shape.n_decoder_layers, shape.decoder_inner)
@@ -93,10 +97,24 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
 
     def stored_in(self, precision: Precision) -> GearNetwork:
         """Itself, its weights stored in this precision; the reader stays in single."""
-        dtype = getattr(torch, precision)
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         for part in (self.base, self.upper, self.fusion, self.decoder):
             part.to(dtype)
         return self
+
+    def seal(self) -> GearNetwork:
+        """Promise that the weights stay as they are, so that copies of them may compute."""
+        self.base.stack.seal()
+        self.upper.seal()
+        self._sealed = True
+        return self
+
+    def _fixed_fusion(self) -> FixedFusion:
+        if not self._fixed:
+            lower = [(self.base.stack.fixed_layers(), n) for n in range(self.upper.first)]
+            upper = [(self.upper.fixed_layers(), n) for n in range(len(self.upper.layers))]
+            self._fixed = [FixedFusion([*lower, *upper], self.fusion.blocks)]
+        return self._fixed[0]
 
     @property
     def encoder(self) -> GearBiEncoder:
@@ -105,7 +123,10 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
 
     def fuse(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Memory) -> Fusion:
         """Questions `[B, M]`, each with its document."""
-        return self.fusion.fuse(self.encoder.layers(), self.base.embed(ids), mask, memory)
+        states = self.base.embed(ids)
+        if self._sealed and fixes(states, self.encoder.layers()[0]):
+            return self._fixed_fusion().fuse(states, mask, memory)
+        return self.fusion.fuse(self.encoder.layers(), states, mask, memory)
 
     def decode(self, ids: torch.Tensor, fused: Memory) -> torch.Tensor:
         """Words so far `[B, T]` → states `[B, T, d]` that predict the next ones."""
