@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexes.kernels import compiled
 from rag.models.decoder_arrays import Floats, Rows, Sizes, Weights, Work
-from rag.models.decoder_code import LANES, attention_mixture, attention_scores, keep_half
+from rag.models.decoder_code import LANES, attention_mixture, attention_scores, compiled, keep_half
 from rag.models.decoder_rows import exponentials, turn
 
 MOST_HEADS = 4

@@ -7,18 +7,47 @@ where there is such an instruction. Each loop is made for a number of rows, tile
 what it computes for one of them does not depend on that number, to the last bit: sums of whole
 numbers do not round, and sums of fractions are taken in the same order.
 
-All arguments are addresses and counts of bytes or items, 64 bits each. Compiled code is cached by
-the files that call these: after a change here remove `rag/models/__pycache__`.
+All arguments are addresses and counts of bytes or items, 64 bits each.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from indexes import kernels
+
+SOURCES = ("decoder_code", "decoder_arrays", "decoder_rows", "decoder_attention", "decoder_kernels")
+"""Modules whose compiled functions hold code of each other."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@cache
+def _stamp() -> str:
+    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in SOURCES]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
+
+
+def compiled(function: Function) -> Function:
+    """As `indexes.kernels.compiled`, compiled anew when one of `SOURCES` has changed.
+
+    Numba alone looks at the file of the function, and not at those of what it calls.
+    """
+    made: Any = kernels.compiled(function)
+    kept = getattr(made._cache, "_cache_file", None)
+    if kept is not None:
+        kept._source_stamp = _stamp()
+    return made  # type: ignore[no-any-return]
+
 
 LANES = 16
 """Outputs of a tile of weights, positions of a block of keys, channels of a block of values."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from numba import types
 
-from indexes.kernels import compiled
 from rag.models.decoder_arrays import (
     ATTENTION_NORM,
     BIAS,
@@ -36,7 +35,7 @@ from rag.models.decoder_arrays import (
     Work,
 )
 from rag.models.decoder_attention import attend, turn_and_keep
-from rag.models.decoder_code import LANES, add_atomically, integer_product
+from rag.models.decoder_code import LANES, add_atomically, compiled, integer_product
 from rag.models.decoder_rows import add, embed, gate, norm_and_round, round_row
 
 _SPINS = 4000

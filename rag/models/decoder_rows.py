@@ -5,9 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from indexes.kernels import compiled
 from rag.models.decoder_arrays import UNIT, Floats, Weights, Work
-from rag.models.decoder_code import LANES
+from rag.models.decoder_code import LANES, compiled
 
 _SUMS = {"reassoc", "nnan", "nsz"}
 """Vector lanes may sum parts; which parts does not depend on anything but the width."""
