@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from rag.generate.ends import eos_ids_of
 from rag.generate.language_model import Context, Feed
 from rag.generate.limits import check_position, check_tokens
 from rag.models.decoder_arrays import Floats, Rows, Sizes, Weights
-from rag.models.decoder_kernels import run
+from rag.models.decoder_kernels import n_stages, run
 from rag.models.decoder_shape import DecoderShape
 from rag.models.decoder_weights import load_decoder_weights, room_for
 from rag.models.optimize import OptimizedModel
@@ -72,6 +72,7 @@ class CompiledModel:
         self._work = room_for(sizes, RUN_TOKENS)
         self._n_threads = n_threads
         self._pool = ThreadPoolExecutor(max(1, n_threads - 1), "decoder")
+        self._helpers: list[Future[None] | None] = [None] * (n_threads - 1)
         self._lock = threading.Lock()
 
     def open_context(self) -> CompiledContext:
@@ -116,11 +117,13 @@ class CompiledModel:
         return out
 
     def _run(self, rows: Rows, out: Floats) -> None:
-        shared = (self._n_threads, self._sizes, self._weights, self._work, rows, out)
-        others = [self._pool.submit(run, thread, *shared) for thread in range(1, self._n_threads)]
-        run(0, *shared)
-        for other in others:
-            other.result()
+        progress = np.zeros((n_stages(self._sizes.n_layers), 2), np.int64)
+        shared = (self._n_threads, self._sizes, self._weights, self._work, rows, progress, out)
+        for helper, former in enumerate(self._helpers):
+            # One that has not even left the pass before is not waited for: it finds nothing to do.
+            if former is None or former.done():
+                self._helpers[helper] = self._pool.submit(run, *shared)
+        run(*shared)
 
 
 class CompiledContext:

@@ -46,7 +46,7 @@ class Weights(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Room for what a run computes, a row a token; `sync` counts arrivals and stages."""
+    """Room for what a run computes, a row a token."""
 
     residual: Floats
     kept: Floats
@@ -54,7 +54,6 @@ class Work(NamedTuple):
     steps: Floats
     wide: Floats
     narrow: Floats
-    sync: Longs
 
 
 class Rows(NamedTuple):

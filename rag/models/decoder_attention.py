@@ -46,27 +46,34 @@ def turn_and_keep(
 
 
 @compiled
-def attend(
-    thread: int, n_threads: int, sizes: Sizes, window: int, layer: int, rows: Rows, work: Work
-) -> None:
-    """A thread's heads: mixtures of values into the first columns of `work.narrow`."""
-    n, n_kv = len(rows.token_ids), sizes.n_kv_heads
+def room_for_scores(rows: Rows) -> tuple[Floats, Floats]:
+    """Room for the scores of some heads of a row, and for what makes them shares."""
     longest = 0
-    for row in range(n):
+    for row in range(len(rows.positions)):
         longest = max(longest, rows.positions[row] + 1)
     width = -(-longest // LANES) * LANES
-    scores = np.empty((MOST_HEADS, width), np.float32)
-    shares = np.empty(MOST_HEADS, np.float32)
-    group = sizes.n_heads // n_kv
-    for item in range(thread, n * n_kv, n_threads):
-        row, kv_head = item // n_kv, item % n_kv
-        head, end = kv_head * group, (kv_head + 1) * group
-        while head < end:
-            n_heads = min(end - head, MOST_HEADS)
-            _attend_heads(
-                *(sizes, window, layer, rows, work, row, kv_head, head, n_heads, scores, shares)
-            )
-            head += n_heads
+    return np.empty((MOST_HEADS, width), np.float32), np.empty(MOST_HEADS, np.float32)
+
+
+@compiled
+def attend(
+    sizes: Sizes,
+    window: int,
+    layer: int,
+    rows: Rows,
+    work: Work,
+    item: int,
+    scores: Floats,
+    shares: Floats,
+) -> None:
+    """A row's heads of one key head: mixtures of values into columns of `work.narrow`."""
+    row, kv_head = item // sizes.n_kv_heads, item % sizes.n_kv_heads
+    group = sizes.n_heads // sizes.n_kv_heads
+    head, end = kv_head * group, (kv_head + 1) * group
+    while head < end:
+        n_heads = min(end - head, MOST_HEADS)
+        _attend_heads(sizes, window, layer, rows, work, row, kv_head, head, n_heads, scores, shares)
+        head += n_heads
 
 
 @compiled

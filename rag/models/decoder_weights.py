@@ -220,5 +220,4 @@ def room_for(sizes: Sizes, n_rows: int) -> Work:
         steps=np.zeros(n_rows, np.float32),
         wide=np.zeros((n_rows, wide), np.float32),
         narrow=np.zeros((n_rows, narrow), np.float32),
-        sync=np.zeros(2, np.int64),
     )

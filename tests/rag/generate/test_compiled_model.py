@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,6 +188,23 @@ def test_threads_share_the_work_and_change_no_bit(
     token_ids = tokens(n_tokens, seed)
     expected = llama.open_context().forward(token_ids)
     assert torch.equal(shared.open_context().forward(token_ids), expected)
+
+
+def test_a_thread_that_is_late_is_not_waited_for(
+    llama: CompiledModel, folders: dict[str, Path], cache: Path
+) -> None:
+    shared, busy = open_compiled(folders["llama"], cache, 2), threading.Event()
+    shared._pool.submit(busy.wait)
+    token_ids = tokens(50, seed=2)
+    expected = llama.open_context().forward(token_ids)
+    context = shared.open_context()
+    try:
+        assert torch.equal(context.forward(token_ids), expected)
+    finally:
+        busy.set()
+    for _ in range(20):
+        context.crop(0)
+        assert torch.equal(context.forward(token_ids), expected)
 
 
 def test_contexts_of_several_threads(llama: CompiledModel) -> None:
