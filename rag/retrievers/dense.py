@@ -101,8 +101,9 @@ class DenseRetriever:
     @property
     def computes_alone(self) -> bool:
         """Whether a batch of queries is computed by the thread that asks, without others' help."""
-        return self._fixed_encoder() is not None
+        return self._fixed_encoder is not None
 
+    @cached_property
     def _fixed_encoder(self) -> FixedEncoder | None:
         shared = self.shared_layers()
         with self._torch.inference_mode(), computing_in(self._precision, self._device):
@@ -172,9 +173,8 @@ class DenseRetriever:
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> Floats:
         """One padded batch through the model: float32 `[len(rows), d]`, unit length."""
-        fixed = self._fixed_encoder()
-        if fixed is not None:
-            return fixed.unit_means(rows)
+        if self._fixed_encoder is not None:
+            return self._fixed_encoder.unit_means(rows)
         torch = self._torch
         with torch.inference_mode(), computing_in(self._precision, self._device):
             vectors = self._mean_states(rows) if self._model is None else self._embedded(rows)
