@@ -176,7 +176,7 @@ def test_a_stop_ends_what_does_not_finish_with_a_clean_error(few_documents, limi
         stream = pool.submit(lambda: streamed.append(httpx.post(url, json=asked, timeout=60)))
         whole = pool.submit(lambda: plain.append(httpx.post(url, json=ASKED, timeout=60)))
         while f'{{lane="answer"}} {2.0}' not in httpx.get(f"{live.url}/metrics").text:
-            pass
+            time.sleep(0.05)
         live.server.should_exit = True
         stream.result(30)
         whole.result(30)
