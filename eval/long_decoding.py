@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import msgspec
 
@@ -54,8 +54,10 @@ class LongDecodingPlan(msgspec.Struct, frozen=True):
 class LongDecodingRow(msgspec.Struct, frozen=True):
     """One way at one length, over all questions.
 
-    `prefill_ms` is the mean time to read what the way reads; `speed_up` is its `tokens_per_s` over
-    that of `long`. `alpha` is the share of drafted tokens that stood, `gamma` the mean draft.
+    `prefill_ms` is the median time to read what the way reads; `tokens_per_s` is the median over
+    questions, `speed_up` that of its ratio to `long` for the same question: other work on the
+    machine spoils single ones. `alpha` is the share of drafted tokens that stood, `gamma` the mean
+    draft.
     """
 
     length: int
@@ -107,11 +109,7 @@ def long_decoding(
                 made[way].append(asking.answer(way, goodputs[way]))
                 progress.advance(1)
         progress.finish()
-        rates = {way: _rate(found) for way, found in made.items()}
-        rows += [
-            _row(length, way, found, rates[way] / rates[("long", None)])
-            for way, found in made.items()
-        ]
+        rows += [_row(length, way, found, made[("long", None)]) for way, found in made.items()]
     return rows
 
 
@@ -178,15 +176,13 @@ class _Asking:
         return self._target.tokenizer.chat([("user", text)])
 
 
-def _rate(found: Sequence[_Made]) -> float:
-    """Tokens after the first, over their time."""
-    timed = [one.generation for one in found if one.generation.tokens_per_s]
-    n_tokens = sum(one.completion_tokens - 1 for one in timed)
-    spent = sum((one.completion_tokens - 1) / (one.tokens_per_s or 1.0) for one in timed)
-    return n_tokens / max(spent, 1e-9)
+def _rates(found: Sequence[_Made]) -> list[float]:
+    """Tokens a second after the first, 0 where there was no second."""
+    return [one.generation.tokens_per_s or 0.0 for one in found]
 
 
-def _row(length: int, way: Way, found: Sequence[_Made], speed_up: float) -> LongDecodingRow:
+def _row(length: int, way: Way, found: Sequence[_Made], plain: Sequence[_Made]) -> LongDecodingRow:
+    pairs = [pair for pair in zip(_rates(found), _rates(plain), strict=True) if all(pair)]
     drafted = sum(one.generation.drafted for one in found)
     n_rounds = sum(one.generation.n_rounds for one in found)
     accepted = sum(one.generation.accepted for one in found)
@@ -197,9 +193,9 @@ def _row(length: int, way: Way, found: Sequence[_Made], speed_up: float) -> Long
         n_questions=len(found),
         f1=round(mean(one.f1 for one in found), 4),
         em=round(mean(one.em for one in found), 4),
-        tokens_per_s=round(_rate(found), 2),
-        speed_up=round(speed_up, 3),
-        prefill_ms=round(mean(one.prefill_ms for one in found), 1),
+        tokens_per_s=round(median(one for one, _ in pairs), 2) if pairs else 0.0,
+        speed_up=round(median(one / other for one, other in pairs), 3) if pairs else 0.0,
+        prefill_ms=round(median(one.prefill_ms for one in found), 1),
         alpha=round(accepted / drafted, 3) if drafted else None,
         gamma=round(drafted / n_rounds, 2) if n_rounds else None,
     )

@@ -16,11 +16,13 @@ class Draft(NamedTuple):
     """Guessed tokens. `scores[i]` gives q_i = softmax of it, `[vocabulary]`: masked, tempered.
 
     Token i was drawn from top-p of q_i. None: q is one-hot, the drafter is sure or keeps silent.
+    `read_s` went into reading a prompt before anything was guessed: once, so no guess's cost.
     """
 
     source: Source
     token_ids: list[int]
     scores: list[torch.Tensor] | None = None
+    read_s: float = 0.0
 
 
 NO_DRAFT = Draft(("none", 0), [])
@@ -32,8 +34,14 @@ FORCED: Source = ("forced", 0)
 class Allowance(Protocol):
     """How many tokens may be drafted in this step; see `rag.generate.goodput`."""
 
-    def tokens(self, source: Source, available: int) -> int:
-        """The number that pays best, at most `available`; 0: none."""
+    def tokens(self, source: Source, available: int, n_unread: int = 0) -> int:
+        """The number that pays best, at most `available`; 0: none.
+
+        `n_unread` tokens must be read by the drafter first: what is left of the text must bear it.
+        """
+
+    def has_read(self, source: Source, n_tokens: int, seconds: float) -> None:
+        """Learn how long the drafter took to read."""
 
     def gain(self, source: Source, available: int) -> float:
         """Expected tokens a second of drafting from `source`, in units of plain decoding's."""

@@ -68,6 +68,15 @@ CROWD = 4
 """From so many sequences fed together nobody drafts: they share the reading of the weights, which
 is what a draft lives on, and one draft among them makes attention dearer for all."""
 
+TARGET: tuple[str, int] = ("target", 0)
+"""The source that reads the request's own prompt."""
+
+SMALLER = 0.5
+"""What a smaller model is taken to cost before it was measured, in units of the target."""
+
+ENOUGH_READ = 32
+"""Tokens whose reading is timed."""
+
 STALE = 1.25
 """The step is measured anew when the text is this many times as long, or as short."""
 
@@ -86,6 +95,7 @@ class Goodput:
         self._verify = [_Mean() for _ in range(LENGTHS)]
         self._accepted: dict[Source, _Mean] = {} if unloaded is None else unloaded._accepted
         self._draft_s: dict[Source, float] = {}
+        self._read_s: dict[Source, float] = {}
         self._waited: dict[Source, int] = {}
         self._patience: dict[Source, int] = {}
         self._purse = PURSE_STEPS
@@ -111,6 +121,26 @@ class Goodput:
         """Tokens a second of the best draft from `source`, over plain decoding's."""
         with self._lock:
             return max(self._gain(source, n) for n in range(available + 1))
+
+    def repays(self, source: Source, n_unread: int, n_left: int) -> bool:
+        """Whether drafts for `n_left` tokens save what reading `n_unread` tokens takes.
+
+        Without that question a draft from a model with a prompt of its own, tried once to see how
+        it goes, could cost more than all the rest of a text.
+        """
+        with self._lock:
+            gain = max(self._gain(source, n) for n in range(MAX_DRAFT_TOKENS + 1))
+            if self._step_s is None or gain < MIN_GAIN:
+                return False
+            saved_s = n_left * self._step_s * (1 - 1 / gain)
+            return saved_s > n_unread * self._reading_s(source)
+
+    def learn_reading(self, source: Source, n_tokens: int, seconds: float) -> None:
+        """`n_tokens` of a prompt were read in `seconds`."""
+        with self._lock:
+            share = seconds / n_tokens
+            known = self._read_s.get(source, share)
+            self._read_s[source] = known + SMOOTHING * (min(share, OUTLIER * known) - known)
 
     def record(
         self,
@@ -162,8 +192,18 @@ class Goodput:
         return n_drafted * draft + self._verify_steps(n_drafted + 1)
 
     def _unknown_draft_s(self, source: Source) -> float:
-        """A model that drafts for itself takes a step a token; the others next to nothing."""
-        return (self._step_s or 1.0) if source[0] == "rapid" else 0.0
+        """A model that drafts for itself takes a step a token; what only looks up, nothing."""
+        if source[0] != "rapid":
+            return 0.0
+        return (self._step_s or 1.0) * (1.0 if source[1] == 0 else SMALLER)
+
+    def _reading_s(self, source: Source) -> float:
+        """Seconds a token; before anything was read, those of a step."""
+        known = self._read_s.get(source)
+        if known is not None:
+            return known
+        share = self._read_s.get(TARGET, self._step_s or 1.0)
+        return share if source[1] == 0 else SMALLER * share
 
     def _gain(self, source: Source, n_drafted: int) -> float:
         if n_drafted == 0:
@@ -260,6 +300,7 @@ class Budget:
         self._goodput = goodput
         self._n_fixed = n_fixed
         self._room = 0
+        self._left = 0
         self._position = 1
         self._crowded = False
 
@@ -268,17 +309,20 @@ class Budget:
 
         `load` steps, this one included, were computed at once of late.
         """
-        self._room = max(0, min(room, MAX_DRAFT_TOKENS))
+        self._left = max(0, room)
+        self._room = min(self._left, MAX_DRAFT_TOKENS)
         self._position = position
         self._crowded = load >= CROWD
         self._goodput = self._all.under(load)
 
-    def tokens(self, source: Source, available: int) -> int:
+    def tokens(self, source: Source, available: int, n_unread: int = 0) -> int:
         """See `rag.generate.drafter.Allowance`."""
         available = min(available, self._room)
         if self._n_fixed is not None:
             return min(available, self._n_fixed)
         if self._crowded:
+            return 0
+        if n_unread and not self._goodput.repays(source, n_unread, self._left):
             return 0
         return self._goodput.tokens(source, available, self._position)
 
@@ -287,6 +331,11 @@ class Budget:
         if self._crowded:
             return 1.0
         return self._goodput.gain(source, min(available, self._room))
+
+    def has_read(self, source: Source, n_tokens: int, seconds: float) -> None:
+        """See `rag.generate.drafter.Allowance`; a few tokens say little."""
+        if n_tokens >= ENOUGH_READ:
+            self._all.learn_reading(source, n_tokens, seconds)
 
     def close(
         self, source: Source, n_drafted: int, n_accepted: int, draft_s: float, verify_s: float

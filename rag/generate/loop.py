@@ -16,7 +16,7 @@ from rag.generate.constraint import ConstraintTrack
 from rag.generate.distribution import Steering
 from rag.generate.drafter import FORCED, NO_DRAFT, Draft
 from rag.generate.drafting import Drafting, DraftMemory, open_drafter
-from rag.generate.goodput import Budget
+from rag.generate.goodput import TARGET, Budget
 from rag.generate.language_model import Context, LanguageModel, SharingContext
 from rag.generate.prefill import Watch, feed
 from rag.generate.rag_drafter import RagDrafter
@@ -164,7 +164,10 @@ class _Request:
 
     def _prefill(self) -> torch.Tensor | None:
         """Feed what no earlier prompt has fed; logits `[vocabulary]`, None when cancelled."""
-        logits = feed(self._context, self._prefix[self._context.position :], self._watch)
+        unread = self._prefix[self._context.position :]
+        started = self._clock()
+        logits = feed(self._context, unread, self._watch)
+        self._budget.has_read(TARGET, len(unread), self._clock() - started)
         if logits is not None and self._prefixes is not None:
             self._prefixes.keep(self._context, self._prefix)
         return logits
@@ -189,7 +192,7 @@ class _Request:
                 draft.source,
                 len(draft.token_ids),
                 n_accepted,
-                drafted_at - started,
+                drafted_at - started - draft.read_s,
                 self._clock() - drafted_at - waited_s,
             )
         return reason

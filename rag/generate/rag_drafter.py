@@ -16,7 +16,9 @@ from rag.generate.sampler import Sampler
 if TYPE_CHECKING:
     import torch
 
-SOURCE = ("rapid", 0)
+ITSELF = ("rapid", 0)
+ANOTHER = ("rapid", 1)
+"""Who drafts: the target, or a smaller model."""
 
 
 class RagDrafter:
@@ -44,6 +46,7 @@ class RagDrafter:
                 f"{model.name} takes {model.context_length}"
             )
         self.room = model.context_length - len(prompt_ids)
+        self._source = ITSELF if model is target else ANOTHER
         self._prompt_ids = list(prompt_ids)
         self._n_target_prompt = n_target_prompt
         self._vocabulary_size = target.vocabulary_size
@@ -56,7 +59,9 @@ class RagDrafter:
     def propose(self, prefix: Sequence[int], allowance: Allowance) -> Draft:
         """Draw tokens one by one; an EOS ends the draft, and so does cancelling."""
         left = self.room - (len(prefix) - self._n_target_prompt)
-        n_tokens = allowance.tokens(SOURCE, min(MAX_DRAFT_TOKENS, left))
+        n_unread = 0 if self._held else len(self._prompt_ids)
+        n_tokens = allowance.tokens(self._source, min(MAX_DRAFT_TOKENS, left), n_unread)
+        read_s = self._read(allowance) if n_tokens and n_unread else 0.0
         token_ids: list[int] = []
         rows: list[torch.Tensor] = []
         text = list(prefix)
@@ -71,7 +76,16 @@ class RagDrafter:
                 break
             self._sampler.track.push(token)
             text.append(token)
-        return Draft(SOURCE, token_ids, rows) if token_ids else NO_DRAFT
+        return Draft(self._source, token_ids, rows, read_s) if token_ids else NO_DRAFT
+
+    def _read(self, allowance: Allowance) -> float:
+        """Read the short prompt; the seconds it took."""
+        started = self._watch.clock()
+        feed(self._context, self._prompt_ids, self._watch)
+        self._held = self._prompt_ids[: self._context.position]
+        read_s = self._watch.clock() - started
+        allowance.has_read(self._source, len(self._held), read_s)
+        return read_s
 
     def observe(self, prefix: Sequence[int], draft: Sequence[int], logits: torch.Tensor) -> None:
         """Nothing to learn from the target's logits."""

@@ -180,6 +180,56 @@ def test_a_fixed_number_is_kept_within_the_room() -> None:
     assert budget.tokens(("lookup", 1), 10) == 0
 
 
+def with_a_reader(
+    draft: float | None, n_tokens: int, memory: DraftMemory, n_short: int = 200
+) -> tuple[float, Generation]:
+    """Time over plain decoding's with a model that first reads `n_short` tokens, .1 steps each.
+
+    A step of it takes `draft` of the target's; None: the target drafts for itself.
+    """
+    clock = Clock()
+
+    def read(share: float) -> Callable[[int], None]:
+        return lambda n: clock.spend(share * (1 + 0.1 * (n - 1)))
+
+    target = ToyModel(N_TOKENS, seed=8, order=3, on_forward=read(1.0))
+    drafter = None if draft is None else ToyModel(N_TOKENS, seed=8, order=3, on_forward=read(draft))
+    prompt = [index % N_TOKENS for index in range(400)]
+    ours = generate(
+        target,
+        prompt,
+        Decode(n_tokens, drafter="rapid", verifier="lossless"),
+        steering=NO_EOS,
+        drafting=Drafting(memory, drafter, [*prompt[:n_short], *prompt[-3:]]),
+        clock=clock,
+    )
+    plain = 1 + 0.1 * (len(prompt) - 1) + (n_tokens - 1)
+    return clock.now / plain, ours
+
+
+def test_a_drafter_that_cannot_earn_its_reading_does_not_read() -> None:
+    memory = DraftMemory()
+    for draft, n_tokens in ((None, 300), (0.3, 20)):
+        for _ in range(3):
+            ratio, ours = with_a_reader(draft, n_tokens, memory)
+            assert (ratio, ours.drafted) == (pytest.approx(1.0), 0)
+
+
+def test_a_small_drafter_reads_where_enough_is_to_be_written() -> None:
+    memory = DraftMemory()
+    with_a_reader(0.1, 400, memory)
+    ratio, ours = with_a_reader(0.1, 400, memory)
+    assert ours.accepted > 200
+    assert 1 / ratio > 1.3
+    assert with_a_reader(0.1, 4, memory)[1].drafted == 0
+
+
+def test_a_fixed_draft_reads_whatever_it_costs() -> None:
+    budget = Budget(Goodput(), 3)
+    budget.open(room=5, position=10)
+    assert budget.tokens(("rapid", 0), 10, n_unread=100_000) == 3
+
+
 @given(st.floats(0, 1), st.integers(0, 10))
 def test_expected_tokens(acceptance: float, n_drafted: int) -> None:
     by_hand = sum(acceptance**n for n in range(n_drafted + 1))
