@@ -8,25 +8,17 @@ where neither can be written it is compiled anew in each process.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from indexes.compiled_loops import compiler
 
 BLOCK_ROWS = 1 << 16
 """Rows scored before going on: their sums, 256 KiB in float32, stay in a core's cache."""
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(function: Function) -> Function:
-    """The function, compiled when first called with arguments of a kind."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder to keep the compiled code in
-        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+compiled = compiler()
 
 
 @compiled

@@ -12,42 +12,20 @@ All arguments are addresses and counts of bytes or items, 64 bits each.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from indexes import kernels
+from indexes.compiled_loops import compiler
 
 SOURCES = ("decoder_code", "decoder_arrays", "decoder_rows", "decoder_attention", "decoder_kernels")
 """Modules whose compiled functions hold code of each other."""
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@cache
-def _stamp() -> str:
-    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in SOURCES]
-    return hashlib.sha256(b"".join(sources)).hexdigest()
-
-
-def compiled(function: Function) -> Function:
-    """As `indexes.kernels.compiled`, compiled anew when one of `SOURCES` has changed.
-
-    Numba alone looks at the file of the function, and not at those of what it calls.
-    """
-    made: Any = kernels.compiled(function)
-    kept = getattr(made._cache, "_cache_file", None)
-    if kept is not None:
-        kept._source_stamp = _stamp()
-    return made  # type: ignore[no-any-return]
-
+compiled = compiler(*(Path(__file__).with_name(f"{name}.py") for name in SOURCES))
 
 LANES = 16
 """Outputs of a tile of weights, positions of a block of keys, channels of a block of values."""

@@ -6,53 +6,25 @@ numba spells so that LLVM cannot do eight of them at a time.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-"""Sums may be taken in any order, and a quotient is not checked for zero: both hinder vectors."""
+from indexes.compiled_loops import compiler
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-STAMPED = (
-    "vector_code",
-    "row_code",
-    "fixed_point",
-    "fixed_attention",
-    "fixed_layers",
-)
+STAMPED = ("vector_code", "row_code", "fixed_point", "fixed_attention", "fixed_layers")
 """Modules whose compiled functions call each other's."""
 
-
-@cache
-def _stamp() -> str:
-    """What tells this source from any other."""
-    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in STAMPED]
-    return hashlib.sha256(b"".join(sources)).hexdigest()
-
-
-def compiled(function: Function) -> Function:
-    """The function, compiled when first called with arguments of a kind, kept where that goes.
-
-    numba keeps compiled code until the file of the function changes, though it holds what was
-    called in other files too; so the stamp of all of them is what it compares.
-    """
-    try:
-        found = numba.njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # no folder to keep the compiled code in
-        return numba.njit(**OPTIONS)(function)  # type: ignore[no-any-return]
-    found._cache._cache_file._source_stamp = _stamp()
-    return found  # type: ignore[no-any-return]
-
+compiled = compiler(
+    *(Path(__file__).with_name(f"{name}.py") for name in STAMPED),
+    fastmath=True,
+    error_model="numpy",
+)
+"""Sums may be taken in any order, and a quotient is not checked for zero: both hinder vectors."""
 
 COLUMNS = 16
 """Of a tile: two vectors of eight sums."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -207,19 +206,6 @@ def test_a_thread_that_is_late_is_not_waited_for(
         assert torch.equal(context.forward(token_ids), expected)
 
 
-def test_contexts_of_several_threads(llama: CompiledModel) -> None:
-    def run(seed: int) -> torch.Tensor:
-        context, token_ids = llama.open_context(), tokens(120, seed)
-        rows = [context.forward(token_ids[:40], last_only=True)]
-        return torch.cat(rows + [context.forward([token_id]) for token_id in token_ids[40:]])
-
-    alone = [run(seed) for seed in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(run, range(4)))
-    for one, other in zip(alone, together, strict=True):
-        assert torch.equal(one, other)
-
-
 @pytest.mark.parametrize("n_kept", [0, 1, 15, 16, 17, 40])
 def test_a_fork_is_a_context_of_its_own(llama: CompiledModel, n_kept: int) -> None:
     text = tokens(40, seed=5)
@@ -240,45 +226,10 @@ def test_tokens_that_cannot_be_fed(llama: CompiledModel, token_ids: list[int]) -
     assert [context.position for context in contexts] == [0, 0]
 
 
-def test_the_context_has_an_end(llama: CompiledModel) -> None:
-    context = llama.open_context()
-    context.forward([1] * llama.context_length, last_only=True)
-    with pytest.raises(InvalidInput, match="601 tokens"):
-        context.forward([1])
-    assert context.position == 600
-
-
-@pytest.mark.parametrize("position", [-1, 4])
-def test_positions_out_of_range(llama: CompiledModel, position: int) -> None:
-    context = llama.open_context()
-    context.forward([1, 2, 3])
-    with pytest.raises(InvalidInput, match="crop"):
-        context.crop(position)
-    with pytest.raises(InvalidInput, match="fork"):
-        context.fork(position)
-
-
 def test_another_models_context_is_refused(llama: CompiledModel, pairs: dict[str, Pair]) -> None:
     other = pairs["mistral"].torch.open_context()
     with pytest.raises(InvalidInput, match="another"):
         llama.forward_together([Feed(other, [1], False)])
-
-
-def test_memory_grows_with_the_context(llama: CompiledModel) -> None:
-    context = llama.open_context()
-    small = context.n_bytes
-    assert small == 2 * 2 * 2 * FIRST_CAPACITY * 16 * 2
-    context.forward([1] * FIRST_CAPACITY, last_only=True)
-    assert context.n_bytes == small
-    context.forward([1])
-    assert context.n_bytes == 2 * small
-    assert context.fork(10).n_bytes == small
-
-
-def test_facts(llama: CompiledModel, folders: dict[str, Path]) -> None:
-    assert (llama.name, llama.context_length) == (folders["llama"].name, 600)
-    assert (llama.vocabulary_size, llama.eos_ids) == (N_TOKENS, {N_TOKENS - 1})
-    assert llama.tokenizer.decode(llama.tokenizer.encode("a kingfisher")) == "a kingfisher"
 
 
 def test_weights_that_cannot_be_loaded(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from platformdirs import user_cache_path
 from tiny_decoders import KINDS, N_TOKENS, save_tiny_decoder
 
-from indexes.errors import InvalidInput, ModelError
+from indexes.errors import ModelError
 from rag.generate.onnx_cache import FIRST_CAPACITY
 from rag.generate.onnx_model import OnnxModel, load_onnx_model
 from rag.generate.torch_model import TorchModel, load_torch_model
@@ -178,84 +177,6 @@ def round_weights(model: TorchModel) -> None:
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
-
-
-def test_threads_do_not_disturb_each_other(llama_int4: OnnxModel) -> None:
-    """A context each on one session: the same logits as one after the other, bit for bit."""
-    generator = np.random.default_rng(5)
-    sequences = [generator.integers(0, N_TOKENS, 300).tolist() for _ in range(4)]
-
-    def run(token_ids: list[int]) -> torch.Tensor:
-        context = llama_int4.open_context()
-        rows = [context.forward(token_ids[:40], last_only=True)]
-        rows += [context.forward([token_id]) for token_id in token_ids[40:]]
-        return torch.cat(rows)
-
-    alone = [run(sequence) for sequence in sequences]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(run, sequences))
-    for one, other in zip(alone, together, strict=True):
-        assert torch.equal(one, other)
-
-
-def test_a_fork_is_a_context_of_its_own(pairs: dict[str, Pair]) -> None:
-    pair = pairs["llama"]
-    context = pair.onnx.open_context()
-    context.forward([1, 2, 3, 4])
-    for fork, expected in (
-        (context.fork(4), [1, 2, 3, 4, 7]),
-        (context.fork(2), [1, 2, 7]),
-        (context.fork(0), [7]),
-    ):
-        assert fork.position == len(expected) - 1
-        logits = fork.forward([7])
-        torch.testing.assert_close(logits, fresh(pair.torch, expected)[-1:], atol=1e-3, rtol=1e-4)
-    torch.testing.assert_close(
-        context.forward([9]), fresh(pair.torch, [1, 2, 3, 4, 9])[-1:], atol=1e-3, rtol=1e-4
-    )
-
-
-@pytest.mark.parametrize("token_ids", [[], [-1], [N_TOKENS], [1, 2, 10**9]])
-def test_tokens_that_cannot_be_fed(llama: OnnxModel, token_ids: list[int]) -> None:
-    context = llama.open_context()
-    with pytest.raises(InvalidInput):
-        context.forward(token_ids)
-    assert context.position == 0
-
-
-def test_the_context_has_an_end(llama: OnnxModel) -> None:
-    context = llama.open_context()
-    context.forward([1] * llama.context_length)
-    with pytest.raises(InvalidInput, match="601 tokens"):
-        context.forward([1])
-    assert context.position == 600
-
-
-@pytest.mark.parametrize("position", [-1, 4])
-def test_positions_out_of_range(llama: OnnxModel, position: int) -> None:
-    context = llama.open_context()
-    context.forward([1, 2, 3])
-    with pytest.raises(InvalidInput, match="crop"):
-        context.crop(position)
-    with pytest.raises(InvalidInput, match="fork"):
-        context.fork(position)
-
-
-def test_memory_grows_with_the_context(llama: OnnxModel) -> None:
-    context = llama.open_context()
-    small = context.n_bytes
-    assert small == 2 * 2 * 2 * FIRST_CAPACITY * 16 * 4
-    context.forward([1] * FIRST_CAPACITY)
-    assert context.n_bytes == small
-    context.forward([1])
-    assert context.n_bytes == 2 * small
-    assert context.fork(10).n_bytes == small
-
-
-def test_facts(llama: OnnxModel, folders: dict[str, Path]) -> None:
-    assert (llama.name, llama.context_length) == (folders["llama"].name, 600)
-    assert (llama.vocabulary_size, llama.eos_ids) == (N_TOKENS, {N_TOKENS - 1})
-    assert llama.tokenizer.decode(llama.tokenizer.encode("a kingfisher")) == "a kingfisher"
 
 
 def test_a_graph_that_cannot_be_loaded(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexes.errors import InvalidInput, ModelError, UnsafeModel
+from indexes.errors import ModelError, UnsafeModel
 from rag.generate.torch_model import TorchModel, load_torch_model
 
 TOKENS = st.lists(st.integers(0, 257), min_size=1, max_size=24)
@@ -87,57 +87,10 @@ def test_a_crop_that_is_not_undone_would_be_seen(tiny: TorchModel) -> None:
     torch.testing.assert_close(after_other, fresh(tiny, [1, 2, 9])[-1:], atol=1e-4, rtol=1e-4)
 
 
-def test_crop_to_nothing_starts_over(tiny: TorchModel) -> None:
-    context = tiny.open_context()
-    context.forward([5, 6])
-    context.crop(0)
-    assert context.position == 0
-    torch.testing.assert_close(context.forward([7]), fresh(tiny, [7]), atol=1e-4, rtol=1e-4)
-
-
 @pytest.mark.slow
 def test_splits_and_crops_of_the_real_model(smollm2: TorchModel) -> None:
     token_ids = smollm2.tokenizer.encode("The kingfisher dives for fish from a branch over water.")
     check_splits_and_crops(smollm2, token_ids, [4, 1, 3, 5, 2], [0, 1, 3, 2, 0], 1e-3)
-
-
-@pytest.mark.parametrize("token_ids", [[], [-1], [258], [1, 2, 10**9]])
-def test_tokens_that_cannot_be_fed(tiny: TorchModel, token_ids: list[int]) -> None:
-    context = tiny.open_context()
-    with pytest.raises(InvalidInput):
-        context.forward(token_ids)
-    assert context.position == 0
-
-
-def test_the_context_has_an_end(tiny: TorchModel) -> None:
-    context = tiny.open_context()
-    context.forward([1] * 64)
-    with pytest.raises(InvalidInput, match="65 tokens"):
-        context.forward([1])
-    assert context.position == 64
-
-
-@pytest.mark.parametrize("position", [-1, 4])
-def test_crops_out_of_range(tiny: TorchModel, position: int) -> None:
-    context = tiny.open_context()
-    context.forward([1, 2, 3])
-    with pytest.raises(InvalidInput):
-        context.crop(position)
-
-
-def test_contexts_do_not_share_a_cache(tiny: TorchModel) -> None:
-    one, other = tiny.open_context(), tiny.open_context()
-    one.forward([1, 2, 3])
-    other.forward([4])
-    assert (one.position, other.position) == (3, 1)
-    torch.testing.assert_close(
-        one.forward([5]), fresh(tiny, [1, 2, 3, 5])[-1:], atol=1e-4, rtol=1e-4
-    )
-
-
-def test_facts(tiny: TorchModel) -> None:
-    assert (tiny.name, tiny.context_length, tiny.vocabulary_size) == ("tiny", 64, 258)
-    assert tiny.eos_ids == {257}
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
