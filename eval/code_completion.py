@@ -43,7 +43,8 @@ class CodePlan(msgspec.Struct, frozen=True):
 class SiteAnswer(msgspec.Struct, frozen=True):
     """One site written on. `decode_ms` is the time after the first token, of all other ones.
 
-    `processor_ms` is the processor's for the whole text, whose prompt had been read.
+    `generate_ms` is that of the whole text, whose prompt had been read, and `processor_ms` the
+    processor's for it. `monitors_ms` is what monitors took of the decoding thread.
     """
 
     id: str
@@ -57,6 +58,7 @@ class SiteAnswer(msgspec.Struct, frozen=True):
     decode_ms: float
     monitors_ms: float
     processor_ms: float
+    generate_ms: float
 
 
 class CodeReport(msgspec.Struct, frozen=True):
@@ -65,10 +67,13 @@ class CodeReport(msgspec.Struct, frozen=True):
     `valid`: the identifier is a member that static analysis knows, or the beginning of one where
     the tokens ran out; `match`: it is the one that stood there; `reachable`: that one is known, so
     this is the most that `match` can be with monitors. `p` is of Fisher's randomisation test of the
-    matches. `token_ms` is without monitors, `constrained_token_ms` what monitors take for each
-    token that they bind, `overhead` all that they take of the decoding thread, as a share of the
-    time of decoding as many tokens without them, and `processor_overhead` how much more of the
-    processor a token takes with them. `cold_ms` is the median over sites of the first question to
+    matches. `token_ms` is without monitors, `constrained_token_ms` what monitors take of the
+    decoding thread for each token that they bind.
+
+    `overhead` is by the clock: how much longer a token takes with monitors than without, over whole
+    texts, so with all waits and all that monitors slow down beside them; `decode_overhead` is that
+    after the first token, for which a text begins with a question. `processor_overhead` is how much
+    more of the processor a token takes. `cold_ms` is the median over sites of the first question to
     static analysis about a program, which is in none of the times before.
     """
 
@@ -83,6 +88,7 @@ class CodeReport(msgspec.Struct, frozen=True):
     token_ms: float
     constrained_token_ms: float
     overhead: float
+    decode_overhead: float
     processor_overhead: float
     cold_ms: float
 
@@ -113,7 +119,6 @@ def code_report(sites: Sequence[Site], answers: Sequence[SiteAnswer]) -> CodeRep
     free = [one for one in answers if not one.monitored]
     held = [one for one in answers if one.monitored]
     gains = np.array([a.is_match - b.is_match for a, b in zip(held, free, strict=True)], np.float64)
-    token_ms = _ratio(sum(one.decode_ms for one in free), sum(one.n_tokens - 1 for one in free))
     monitors_ms = sum(one.monitors_ms for one in held)
     return CodeReport(
         n=len(sites),
@@ -124,9 +129,10 @@ def code_report(sites: Sequence[Site], answers: Sequence[SiteAnswer]) -> CodeRep
         match=mean(one.is_match for one in free),
         match_monitored=mean(one.is_match for one in held),
         p=fisher_randomisation(gains),
-        token_ms=token_ms,
+        token_ms=_decode_token_ms(free),
         constrained_token_ms=_ratio(monitors_ms, sum(one.n_masked for one in held)),
-        overhead=_ratio(monitors_ms, token_ms * sum(one.n_tokens for one in held)),
+        overhead=_ratio(_generate_ms(held), _generate_ms(free)) - 1,
+        decode_overhead=_ratio(_decode_token_ms(held), _decode_token_ms(free)) - 1,
         processor_overhead=_ratio(_processor_ms(held), _processor_ms(free)) - 1,
         cold_ms=median(site.known_ms for site in sites),
     )
@@ -159,6 +165,7 @@ def _complete(
         decode_ms=_decode_ms(made),
         monitors_ms=made.timings_ms["monitors"],
         processor_ms=processor_ms,
+        generate_ms=made.timings_ms["generate"],
     )
 
 
@@ -170,6 +177,16 @@ def _is_begun(made: Completion, written: str, known: frozenset[str]) -> bool:
 
 def _decode_ms(made: Completion) -> float:
     return made.timings_ms["generate"] - (made.decode.first_token_ms or 0.0)
+
+
+def _decode_token_ms(answers: Sequence[SiteAnswer]) -> float:
+    """Of one token after the first."""
+    return _ratio(sum(one.decode_ms for one in answers), sum(one.n_tokens - 1 for one in answers))
+
+
+def _generate_ms(answers: Sequence[SiteAnswer]) -> float:
+    """Of one token."""
+    return _ratio(sum(one.generate_ms for one in answers), sum(one.n_tokens for one in answers))
 
 
 def _processor_ms(answers: Sequence[SiteAnswer]) -> float:

@@ -100,6 +100,11 @@ class Sampler:
         return self.greedy and not bent
 
     @property
+    def is_masked(self) -> bool:
+        """Whether constraints may forbid tokens."""
+        return bool(self._steering.constraints)
+
+    @property
     def is_plain(self) -> bool:
         """Whether the best token of the bare logits is what is chosen."""
         steering = self._steering
@@ -128,4 +133,9 @@ class Rows:
         """One token of the target's own distribution."""
         if self._best is not None:
             return self._best[row]
-        return self._sampler.pick(self._sampler.truncate(self.scores(row)))
+        sampler = self._sampler
+        if sampler.takes_best and sampler.is_masked:
+            best = sampler.track.best(self._n_generated + row, self._scores[row])
+            if best is not None:
+                return best
+        return sampler.pick(sampler.truncate(self.scores(row)))

@@ -22,7 +22,6 @@ class BreakingMonitor:
         self._breaker = breaker
         self._vocabulary = vocabulary
         self._before = before
-        self._doubts: dict[bytes, torch.Tensor | None] = {}
         self._broken: dict[tuple[bytes, str], bool] = {}
 
     def start(self, _prompt_ids: Sequence[int]) -> bytes:
@@ -39,13 +38,7 @@ class BreakingMonitor:
 
     def doubts(self, state: bytes) -> torch.Tensor | None:
         """Tokens with a character that may be a mistake."""
-        closers = self._closers(state)
-        if closers not in self._doubts:
-            found = self._vocabulary.trie.containing(closers, at_end=True)
-            self._doubts[closers] = (
-                self._vocabulary.mask(found, may_end=False) if found.any() else None
-            )
-        return self._doubts[closers]
+        return self._vocabulary.containing(self._closers(state), at_end=True)
 
     def confirms(self, state: bytes, token_id: int) -> bool:
         """Whether no character of the token is a mistake."""

@@ -55,7 +55,6 @@ class SuggestingMonitor:
         self._monitor = monitor
         self._vocabulary = vocabulary
         self._before = before
-        self._doubts: dict[bytes, torch.Tensor | None] = {}
         self._automata: dict[frozenset[str], ByteAutomaton] = {}
         self._masks: dict[tuple[frozenset[str], int], torch.Tensor | None] = {}
         self._fired: dict[bytes, Future[frozenset[str]] | None] = {}
@@ -93,13 +92,7 @@ class SuggestingMonitor:
 
     def doubts(self, state: _State) -> torch.Tensor | None:
         """Tokens that may fire the monitor and then go on."""
-        triggers = self._triggers(state.text)
-        if triggers not in self._doubts:
-            fused = self._vocabulary.trie.containing(triggers)
-            self._doubts[triggers] = (
-                self._vocabulary.mask(fused, may_end=False) if fused.any() else None
-            )
-        return self._doubts[triggers]
+        return self._vocabulary.containing(self._triggers(state.text), at_end=False)
 
     def confirms(self, state: _State, token_id: int) -> bool:
         """Whether the token, read byte by byte, breaks no suggestion."""

@@ -37,6 +37,7 @@ class Together:
         self._leading = [
             (at, one) for at, one in enumerate(constraints) if isinstance(one, LeadingConstraint)
         ]
+        self._doubts: dict[tuple[int, ...], tuple[torch.Tensor, list[torch.Tensor]]] = {}
         self._masked: dict[int, bool] = {}
         self._suggested: dict[int, int] = {}
 
@@ -69,7 +70,13 @@ class Together:
         """Tokens that any of them doubts."""
         asked = (one.doubts(state.states[at]) for at, one in self._doubting)
         found = [doubts for doubts in asked if doubts is not None]
-        return reduce(or_, found) if found else None
+        if len(found) < 2:
+            return found[0] if found else None
+        # Each of them has but a few, which it keeps.
+        key = tuple(map(id, found))
+        if key not in self._doubts:
+            self._doubts[key] = reduce(or_, found), found
+        return self._doubts[key][0]
 
     def confirms(self, state: _State, token_id: int) -> bool:
         """Whether all that doubt the token confirm it."""

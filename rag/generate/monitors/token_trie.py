@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,8 @@ class TokenTrie:
         self._in_order = np.array([i for _, i in sorted(in_order)], np.int32)
         self._levels = _levels(self.spelled, self._in_order)
         self._containing: dict[tuple[bytes, bool], Bools] = {}
+        self.masks: dict[tuple[bytes, bool, int], Any] = {}
+        """What vocabularies of these tokens have made of `containing`."""
 
     def legal(self, automaton: ByteAutomaton, state: int) -> Bools:
         """Which tokens the automaton can read whole from `state`: `[n_tokens]`.
@@ -78,12 +81,28 @@ class TokenTrie:
         """Tokens with one of these bytes, with more after it unless `at_end`: `[n_tokens]`."""
         key = stops, at_end
         if key not in self._containing:
-            last = None if at_end else -1
-            self._containing[key] = np.array(
-                [bool(t) and not set(stops).isdisjoint((t or b"")[:last]) for t in self.spelled],
-                np.bool_,
-            )
+            found = np.zeros(self.n_tokens, np.bool_)
+            tokens, starts = self._by_byte[at_end]
+            for byte in stops:
+                found[tokens[starts[byte] : starts[byte + 1]]] = True
+            self._containing[key] = found
         return self._containing[key]
+
+    @cached_property
+    def _by_byte(self) -> tuple[tuple[Ints, npt.NDArray[np.int64]], ...]:
+        """Tokens in the order of the bytes that they have, and where each byte's begin.
+
+        Without the last byte of every token, and with it.
+        """
+        texts = [text or b"" for text in self.spelled]
+        return _tokens_by_byte([text[:-1] for text in texts]), _tokens_by_byte(texts)
+
+
+def _tokens_by_byte(texts: Sequence[bytes]) -> tuple[Ints, npt.NDArray[np.int64]]:
+    data = np.frombuffer(b"".join(texts), np.uint8)
+    tokens = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) for text in texts])
+    order = np.argsort(data, kind="stable")
+    return tokens[order], np.searchsorted(data[order], np.arange(257))
 
 
 def _levels(spelled: Sequence[bytes | None], ids: Ints) -> list[_Level]:

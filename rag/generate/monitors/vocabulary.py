@@ -53,6 +53,17 @@ class Vocabulary:
         wide[self._control] = may_end
         return None if wide[:n_known].all() else torch.from_numpy(wide)
 
+    def containing(self, stops: bytes, *, at_end: bool) -> torch.Tensor | None:
+        """A mask of the tokens with one of these bytes, with more after it unless `at_end`.
+
+        None where there are none. It is kept, for all requests.
+        """
+        key = stops, at_end, self.n_tokens
+        if key not in self.trie.masks:
+            found = self.trie.containing(stops, at_end=at_end)
+            self.trie.masks[key] = self.mask(found, may_end=False) if found.any() else None
+        return self.trie.masks[key]
+
 
 def vocabulary_of(model: LanguageModel) -> Vocabulary:
     """The vocabulary of `model`. Raises `Unsupported` when its tokens' bytes are not known."""

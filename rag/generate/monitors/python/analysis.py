@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from rag.generate.monitors.python.library import library_of, root_of
 from rag.generate.monitors.python.members import names_at
+from rag.generate.monitors.python.quickened import quickened
+from rag.generate.monitors.python.used_names import note_names
 
 _LOCK = threading.Lock()
 """Parsed modules are kept by the library for the whole process, and it is not safe for threads."""
@@ -70,12 +74,31 @@ class Analysis:
                 text + self._after, path=self._path, environment=environment, project=project
             )
             self._library.lend(script)
+            note_names(script)
             try:
-                answer = question(script, len(lines), len(lines[-1]))
+                with quickened(), uncollected():
+                    answer = question(script, len(lines), len(lines[-1]))
             except Exception:  # noqa: BLE001 - unfinished programs break the library in many ways
                 return none
             self._library.take(script)
             return answer
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for garbage after a question and not during it.
+
+    A question makes a hundred thousand objects and drops most; looking through them every 700 leads
+    every now and then to a look through all the library's trees, which takes up to a second.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _signatures_at(script: Any, line: int, column: int) -> list[list[Parameter]]:

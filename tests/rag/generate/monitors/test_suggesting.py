@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spelled_toys import spelled_model, tokens_over
 from toy_models import Ban, ToyModel
 
+from indexes.errors import ModelError
 from rag.answer import Decode
 from rag.generate.constraint import DOUBT_FLOOR, ConstraintTrack
 from rag.generate.distribution import Steering
@@ -169,6 +170,39 @@ def test_the_best_token_needs_fewer_answers(tokens, seed, before) -> None:
         n_asked.append(len(asked.asked))
     assert best[0] == best[1]
     assert n_asked[1] <= n_asked[0]
+    monitor, asked = monitored(model, before)
+    n_waited = len(asked.asked)
+    found = ConstraintTrack([monitor], [0]).best(0, scores.round())
+    assert found in (None, best[0])
+    if found is None:
+        # Only a doubt may leave it open.
+        keep = monitor.keep(monitor.start([0]))
+        likely = scores.round() if keep is None else scores.round().masked_fill(~keep, -torch.inf)
+        assert bool(monitor.doubts(monitor.start([0]))[int(likely.argmax())])
+    assert len(asked.asked) - n_waited <= before.endswith(".")
+
+
+@given(tokens_over(ALPHABET), st.integers(0, 10**6), st.sampled_from(["", "a.", "b.a"]))
+@settings(max_examples=15, deadline=None)
+def test_the_quick_choice_changes_no_text(tokens, seed, before) -> None:
+    model = spelled_model([*tokens, *FUSED], seed=seed, order=2)
+    texts = []
+    for quick in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not quick:
+                patch.setattr(ConstraintTrack, "best", lambda self, n_tokens, scores: None)
+            steering = Steering(constraints=(Together([monitored(model, before)[0]]),))
+            texts.append(generate(model, [0, 1], Decode(30), steering=steering).token_ids)
+    assert texts[0] == texts[1]
+
+
+def test_where_no_token_is_left_nothing_is_chosen() -> None:
+    model = spelled_model([b"a", b"."], seed=1)
+    bans = tuple(Ban(3, token_id) for token_id in range(3))
+    assert ConstraintTrack(bans, [0]).best(0, torch.zeros(3)) is None
+    steering = Steering(constraints=bans)
+    with pytest.raises(ModelError):
+        generate(model, [0], Decode(3), steering=steering)
 
 
 def test_what_is_not_the_best_is_not_asked_about() -> None:
