@@ -57,6 +57,10 @@ class ConstraintTrack:
 
     def __init__(self, constraints: Sequence[Constraint], prompt_ids: Sequence[int]) -> None:
         self._constraints = tuple(constraints)
+        # Whether an object fits a protocol takes long to say.
+        self._doubting = [
+            (at, one) for at, one in enumerate(constraints) if isinstance(one, DoubtingConstraint)
+        ]
         self._states = [tuple(constraint.start(prompt_ids) for constraint in self._constraints)]
         self._keeps: list[torch.Tensor | None] = []
 
@@ -147,11 +151,11 @@ class ConstraintTrack:
         return []
 
     def _doubts(self, n_tokens: int) -> Iterator[tuple[DoubtingConstraint, Any, torch.Tensor]]:
-        for constraint, state in zip(self._constraints, self._states[n_tokens], strict=True):
-            if isinstance(constraint, DoubtingConstraint):
-                found = constraint.doubts(state)
-                if found is not None:
-                    yield constraint, state, found
+        states = self._states[n_tokens]
+        for at, constraint in self._doubting:
+            found = constraint.doubts(states[at])
+            if found is not None:
+                yield constraint, states[at], found
 
     def _confirmed(self, n_tokens: int, token_id: int) -> bool:
         return all(
