@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from rag.models.bert_layers import BertEncoder, BertLayer, load_encoder, mean_st
 from rag.models.fixed_attention import attend
 from rag.models.row_code import add_and_norm, fix_softmax, gelu
 from rag.models.torch_runtime import computing_in, fixed_point_wanted
-from rag.models.vector_code import compiled, multiplies_shorts
+from rag.models.vector_code import multiplies_shorts
 
 pytestmark = pytest.mark.skipif(not multiplies_shorts(), reason="the processor has no AVX2")
 
@@ -130,13 +129,7 @@ def test_softmax_is_the_exact_one(scores: list[float]) -> None:
     np.testing.assert_allclose(numbers * scale, exact / exact.sum(), atol=5e-5)
 
 
-def test_compiled_code_is_kept_by_the_stamp_of_all_sources() -> None:
-    def one(value: int) -> int:
-        return value + 1
-
-    made: Callable[..., int] = compiled(one)
-    assert made(1) == 2
-    assert made._cache._cache_file._source_stamp == vector_code._stamp()  # type: ignore[attr-defined]
+def test_all_that_is_compiled_with_others_is_in_their_stamp() -> None:
     folder = Path(vector_code.__file__).parent
     using = {file.stem for file in folder.glob("*.py") if "import compiled" in _imports(file)}
     assert using <= set(vector_code.STAMPED)

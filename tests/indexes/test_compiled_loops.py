@@ -1,0 +1,53 @@
+"""Compiled code that is kept, and made anew when something that it holds has changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+INNER = """
+from pathlib import Path
+from indexes.compiled_loops import compiler
+
+compiled = compiler({sources})
+
+@compiled
+def inner(value):
+    return value + {added}
+"""
+OUTER = """
+from inner import compiled, inner
+
+@compiled
+def outer(value):
+    return inner(value)
+
+print(outer(1))
+"""
+BOTH = '*(Path(__file__).with_name(f"{name}.py") for name in ("inner", "outer"))'
+
+
+def answer(folder: Path) -> int:
+    """What a new process finds, with what an earlier one has kept there."""
+    command = [sys.executable, "outer.py"]
+    root = str(Path(__file__).parents[2])
+    environment = {"PYTHONPATH": root, "NUMBA_CACHE_DIR": str(folder / "kept")}
+    ran = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return int(ran.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sources", "found"), [(BOTH, 11), ("", 3)])
+def test_what_calls_changed_code_is_compiled_anew(tmp_path: Path, sources: str, found: int) -> None:
+    """Without the sources numba sees that `outer.py` is the same, and is wrong."""
+    (tmp_path / "outer.py").write_text(OUTER)
+    (tmp_path / "inner.py").write_text(INNER.format(sources=sources, added=2))
+    assert answer(tmp_path) == 3
+    assert list((tmp_path / "kept").rglob("*.nbi"))
+    (tmp_path / "inner.py").write_text(INNER.format(sources=sources, added=10))
+    assert answer(tmp_path) == found
