@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -29,6 +28,8 @@ from rag.models.decoder_weights import PACKED
 from rag.models.optimize import optimize
 from rag.models.resolver import resolve
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 TURN = st.dictionaries(
     st.integers(0, 3), st.tuples(st.integers(1, 12), st.integers(0, 5)), min_size=1, max_size=4
 )
@@ -39,14 +40,6 @@ class Pair(msgspec.Struct, frozen=True):
 
     torch: TorchModel
     compiled: CompiledModel
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from rag.generate.onnx_model import load_onnx_model
 from rag.generate.torch_model import load_torch_model
 from rag.models.optimize import optimize
 from rag.models.resolver import ResolvedModel, resolve
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 LENGTH = 600
 """Tokens that the tiny model reads."""
@@ -45,14 +47,6 @@ KEPT = {
     "compiled": (compiled_cache.FIRST_CAPACITY, 2),
 }
 """Positions that a new context has room for, and bytes of a number in it."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

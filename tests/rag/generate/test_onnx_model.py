@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from rag.models.graph_writer import WEIGHTS
 from rag.models.optimize import find_optimized, optimize
 from rag.models.resolver import resolve
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 TOKENS = st.lists(st.integers(0, N_TOKENS - 1), min_size=1, max_size=30)
 SIZES = st.lists(st.integers(1, 9), min_size=6, max_size=6)
 CROPS = st.lists(st.integers(0, 7), min_size=6, max_size=6)
@@ -35,14 +36,6 @@ class Pair(msgspec.Struct, frozen=True):
 
     torch: TorchModel
     onnx: OnnxModel
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
