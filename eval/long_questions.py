@@ -1,12 +1,14 @@
-"""Questions over a context of a wanted length: a BEIR folder with answers, or an L-Eval file.
+"""Questions over a context of a wanted length: BEIR folders with answers, files of L-Eval, BAMBOO.
 
 Over a BEIR folder the context is made: the paragraphs that answer the question among others of the
-corpus, in seeded random order (multi-document question answering, Liu et al. 2023). An L-Eval text
-that is too long loses its middle, as in LongBench.
+corpus, in seeded random order (multi-document question answering, Liu et al. 2023). A file's text
+that is too long loses its middle, as in LongBench. Of BAMBOO's tasks altqa (the answer is a number)
+and meetingqa (one of the options, by its letter or its words) are read.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from indexes.errors import InvalidInput
 from rag.generate.language_model import Tokenizer
 
 SEPARATOR = "\n\n"
+
+_SECTION = re.compile(
+    r"^(Document|Question):\n(.*?)(?=\n\n(?:Document|Question):\n|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 class LongQuestion(msgspec.Struct, frozen=True):
@@ -43,15 +49,24 @@ class _Query(msgspec.Struct, frozen=True):
 
 
 class _Exam(msgspec.Struct, frozen=True):
-    instructions: list[str]
-    outputs: list[str]
-    input: str
+    """A line of L-Eval (`input` and several `instructions`) or of BAMBOO (`content`, one question).
+
+    altqa has its question within `content`, before the document or after it.
+    """
+
+    input: str = ""
+    instructions: list[str] = []
+    outputs: list[str] = []
+    content: str = ""
+    question: str = ""
+    options: list[str] = []
+    answer: str = ""
 
 
 def read_long_questions(
     path: Path, n_tokens: int, n_questions: int, tokenizer: Tokenizer, seed: int
 ) -> list[LongQuestion]:
-    """The first questions of an L-Eval file, a seeded choice of a BEIR folder's.
+    """The first questions of a file, a seeded choice of a BEIR folder's.
 
     Contexts have at most `n_tokens`. Raises `InvalidInput` when there is no question.
     """
@@ -69,12 +84,29 @@ def _of_exams(
 ) -> list[LongQuestion]:
     found: list[LongQuestion] = []
     for number, exam in json_records(path, _Exam):
-        context = without_middle(exam.input.strip(), n_tokens, tokenizer)
-        for place, (asked, gold) in enumerate(zip(exam.instructions, exam.outputs, strict=False)):
-            found.append(LongQuestion(f"{number}-{place}", asked, context, (gold,)))
+        text, asked = _asked(exam)
+        context = without_middle(text.strip(), n_tokens, tokenizer)
+        for place, (question, golds) in enumerate(asked):
+            found.append(LongQuestion(f"{number}-{place}", question, context, golds))
             if len(found) == n_questions:
                 return found
     return found
+
+
+def _asked(exam: _Exam) -> tuple[str, list[tuple[str, tuple[str, ...]]]]:
+    """The text, and each question about it with its accepted answers."""
+    if not exam.content:
+        golds = [(gold,) for gold in exam.outputs]
+        return exam.input, list(zip(exam.instructions, golds, strict=False))
+    if not exam.question:
+        sections = dict(_SECTION.findall(exam.content))
+        question = " ".join(sections.get("Question", "").split())
+        return sections.get("Document", ""), [(question, (exam.answer,))]
+    chosen = [
+        one.partition(".")[2].strip() for one in exam.options if one.startswith(f"{exam.answer}.")
+    ]
+    question = "\n".join([exam.question.strip(), *exam.options])
+    return exam.content, [(question, (exam.answer, *chosen))]
 
 
 def without_middle(text: str, n_tokens: int, tokenizer: Tokenizer) -> str:

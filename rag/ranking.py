@@ -52,13 +52,21 @@ def rank(
 
 
 def searched(vector: QueryVector, choice: RetrieverChoice) -> QueryVector:
-    """What is searched by: the vector, or the part that was chosen. Raises `UsageError`."""
+    """What is searched by: the vector, or what was chosen of its parts. Raises `UsageError`."""
+    if choice.dense_weight != 1:
+        return _weighed(vector, choice)
     if choice.part == "both":
         return vector
     sparse, dense = (vector.sparse, None) if choice.part == "sparse" else (None, vector.dense)
     if sparse is None and dense is None:
         raise UsageError(f"{choice.name} has no {choice.part} part")
     return QueryVector(sparse, dense)
+
+
+def _weighed(vector: QueryVector, choice: RetrieverChoice) -> QueryVector:
+    if vector.sparse is None or vector.dense is None or choice.part != "both":
+        raise UsageError(f"{choice.name}: dense_weight needs two parts that are added")
+    return QueryVector(vector.sparse, vector.dense * vector.dense.dtype.type(choice.dense_weight))
 
 
 def query_warnings(ranked: RankedQuery) -> list[str]:

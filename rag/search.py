@@ -20,13 +20,15 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 class RetrieverChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One retriever of the index: how many candidates it gives and how much it weighs in fusion.
 
-    Of a retriever that represents texts in two ways, `part` searches by one of them alone.
+    Of a retriever that represents texts in two ways, `part` searches by one of them alone, and
+    `dense_weight` says how many times the dense one counts that is added to the sparse one.
     """
 
     name: Name
     limit: Limit = 100
     weight: Annotated[float, Meta(ge=0, le=1000)] = 1.0
     part: Literal["both", "sparse", "dense"] = "both"
+    dense_weight: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
 
 class Fusion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,10 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
     """Register `rag eval longctx`."""
     parser = subparsers.add_parser("longctx", help=HELP, description=HELP, parents=[common])
     parser.add_argument(
-        "data", type=Path, metavar="DATA", help="a BEIR folder with answers, or an L-Eval file"
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="a BEIR folder with answers, an L-Eval or a BAMBOO file",
     )
     parser.add_argument("--lengths", default="1024,2048,4096", metavar="LIST", help="in tokens")
     parser.add_argument("--etas", default="0,5,10,20", metavar="LIST")

@@ -72,6 +72,29 @@ def test_a_long_text_loses_its_middle(folder, tiny_generator, tmp_path):
         read_long_questions(tmp_path / "empty.jsonl", 40, 10, tokenizer, 1)
 
 
+def test_bamboo_questions_are_found_within_the_text_and_beside_it(tmp_path, tiny_generator):
+    tokenizer = load_chat_tokenizer(tiny_generator)
+    document, question = "Document:\nSnow fell.\n\nIt was 1964.", "Question:\nwhen was it\n"
+    lines = [
+        {"content": f"Answer.\n\n{document}\n\n{question}", "answer": "1964"},
+        {"content": f"Answer.\n\n{question}\n{document}", "answer": "1964"},
+        {
+            "content": "Ann: no.",
+            "question": "What did Ann say?",
+            "options": ["A. Yes, twice.", "B. No."],
+            "answer": "B",
+        },
+    ]
+    path = tmp_path / "bamboo.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    found = read_long_questions(path, 400, 10, tokenizer, 1)
+    assert [(one.question, one.context, one.golds) for one in found] == [
+        ("when was it", "Snow fell.\n\nIt was 1964.", ("1964",)),
+        ("when was it", "Snow fell.\n\nIt was 1964.", ("1964",)),
+        ("What did Ann say?\nA. Yes, twice.\nB. No.", "Ann: no.", ("B", "No.")),
+    ]
+
+
 def test_ways_by_length(folder, tiny_generator, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_generator))
     monkeypatch.setenv("RAG_CACHE", str(tmp_path))

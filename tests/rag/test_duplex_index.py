@@ -68,6 +68,22 @@ def test_the_parts_add_up_to_the_whole(service):
         assert score == pytest.approx(dense[key] + lexical.get(key, 0.0), abs=1e-5)
 
 
+@pytest.mark.parametrize("weight", [0.25, 3.0])
+def test_the_dense_half_counts_as_often_as_was_asked(service, weight):
+    found = scores(service, RetrieverChoice("whole", dense_weight=weight))
+    dense, lexical = (
+        scores(service, RetrieverChoice("whole", part=part)) for part in ("dense", "sparse")
+    )
+    expected = {key: weight * dense[key] + lexical.get(key, 0.0) for key in dense}
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("choice", [{"name": "base"}, {"name": "whole", "part": "dense"}])
+def test_what_is_not_added_cannot_be_weighed(service, choice):
+    with pytest.raises(UsageError, match="dense_weight needs two parts"):
+        scores(service, RetrieverChoice(**choice, dense_weight=2.0))
+
+
 def explained(service: Service, choice: RetrieverChoice) -> SearchResponse:
     return service.search(
         SearchRequest("i", "cat river", limit=16, retrievers=[choice], explain=True)
