@@ -1,14 +1,18 @@
-"""Loops that numba compiles once and keeps beside their source."""
+"""Loops that numba compiles once and keeps beside their source; that it does is logged."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import event
+
+logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,3 +40,16 @@ def compiler(*sources: Path, **options: Any) -> Callable[[Function], Function]:
 @cache
 def _digest(sources: tuple[Path, ...]) -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
+class _Compilations(event.Listener):  # type: ignore[misc]
+    """Logs each function that is compiled, before it is: that takes up to some seconds."""
+
+    def on_start(self, event: event.Event) -> None:
+        logger.info("compiling %s for this processor", event.data["dispatcher"].py_func.__name__)
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Compilations())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from indexes.errors import EvidentError
+from rag.cli.output import compilation_told
 
 GROUP = "evident.commands"
 """Entry points of our own distribution: command → module with `HELP` and `add_parser`."""
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        return int(args.run(args, _settings(args)))
+        with compilation_told():
+            return int(args.run(args, _settings(args)))
     except EvidentError as error:
         print(f"rag: {error}", file=sys.stderr)
         return error.exit_code

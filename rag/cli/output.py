@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+
+COMPILED = "indexes.compiled_loops"
+"""The logger that tells of compilations."""
 
 QUIET_BAR_S = 15.0
 """Without a terminal a long operation says a line this often, so that a log shows it is alive."""
@@ -84,3 +90,24 @@ class TerminalProgress:
         else:
             sys.stderr.write(text)
             sys.stderr.flush()
+
+
+class _Compiling(logging.Handler):
+    """Says once that the command waits for compiled code."""
+
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
+        logging.getLogger(COMPILED).removeHandler(self)
+        sys.stderr.write("\rcompiling code for this processor: once, then it is kept\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def compilation_told() -> Iterator[None]:
+    """A command whose code has to be compiled first says so, on stderr."""
+    logger, handler = logging.getLogger(COMPILED), _Compiling()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from indexes.compiled_loops import compiler
 
 INNER = """
 from pathlib import Path
@@ -51,3 +54,20 @@ def test_what_calls_changed_code_is_compiled_anew(tmp_path: Path, sources: str, 
     assert list((tmp_path / "kept").rglob("*.nbi"))
     (tmp_path / "inner.py").write_text(INNER.format(sources=sources, added=10))
     assert answer(tmp_path) == found
+
+
+def test_compiling_is_logged_and_calling_again_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "loops.py"
+    source.write_text("def twice(value):\n    return 2 * value\n")
+    found: dict[str, Any] = {}
+    exec(compile(source.read_text(), str(source), "exec"), found)
+    twice = compiler()(found["twice"])
+    with caplog.at_level("INFO", "indexes.compiled_loops"):
+        assert twice(4) == 8
+        assert [one.getMessage() for one in caplog.records] == [
+            "compiling twice for this processor"
+        ]
+        assert twice(5) == 10
+        assert len(caplog.records) == 1
