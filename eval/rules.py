@@ -14,7 +14,10 @@ PLAIN = "off"
 EXTRACT = "extract"
 MOMENTUM = "momentum"
 RULES = (PLAIN, "cad:0.15", "cad:0.3", "cad:0.5", "cad:1", "adacad", EXTRACT)
-"""Rules of `rag.generate.faithful`, and extraction of a stretch of the context."""
+"""Rules of `rag.generate.faithful`, and extraction of a stretch of the context.
+
+`RULE@BETA` is a rule of the former under `plausibility` BETA: `cad:0.5@0.1`.
+"""
 
 
 def check_rules(rules: Sequence[str]) -> None:
@@ -23,7 +26,10 @@ def check_rules(rules: Sequence[str]) -> None:
         raise InvalidInput("one rule or more, each once")
     for rule in rules:
         if rule not in (EXTRACT, MOMENTUM):
-            parse_faithful(rule)
+            name, beta = _plausible(rule)
+            parse_faithful(name)
+            if not 0 <= beta <= 1:
+                raise InvalidInput(f"{rule!r}: a plausibility is between 0 and 1")
 
 
 def decode_by(rule: str, decode: Decode) -> Decode:
@@ -33,4 +39,14 @@ def decode_by(rule: str, decode: Decode) -> Decode:
         return msgspec.structs.replace(decode, mode="extract")
     if rule == MOMENTUM:
         return msgspec.structs.replace(decode, mode="momentum")
-    return msgspec.structs.replace(decode, faithful=rule)
+    name, beta = _plausible(rule)
+    return msgspec.structs.replace(decode, faithful=name, plausibility=beta)
+
+
+def _plausible(rule: str) -> tuple[str, float]:
+    """`cad:0.5@0.1` → `cad:0.5` and 0.1."""
+    name, at, beta = rule.partition("@")
+    try:
+        return name, float(beta) if at else 0.0
+    except ValueError as error:
+        raise InvalidInput(f"{rule!r}: {beta!r} is no plausibility") from error

@@ -44,7 +44,8 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         "--rules",
         metavar="LIST",
         help="the first one is what the others are compared with; of off, cad:0.5, adacad, cfb, "
-        "momentum, extract; default: off,cad:0.15,cad:0.3,cad:0.5,cad:1,adacad,extract",
+        "cad:0.5@0.1 (with plausibility), momentum, extract; default: "
+        "off,cad:0.15,cad:0.3,cad:0.5,cad:1,adacad,extract",
     )
     add_index_flags(parser)
     add_search_flags(parser)

@@ -8,7 +8,7 @@ import pytest
 
 from eval.ask import AnswerPlan, answer_request
 from eval.by_rule import Asked, RuleAnswer, answer_by_rules, rule_rows
-from eval.rules import EXTRACT, MOMENTUM, PLAIN, decode_by
+from eval.rules import EXTRACT, MOMENTUM, PLAIN, check_rules, decode_by
 from indexes.errors import InvalidInput
 from rag.answer import Decode
 from rag.cli.main import main
@@ -27,7 +27,16 @@ def test_a_rule_is_a_way_to_decode():
     assert decode_by(EXTRACT, decode).mode == "extract"
     assert decode_by(EXTRACT, decode).faithful == "off"
     assert decode_by(MOMENTUM, decode).mode == "momentum"
-    assert decode_by("cad:0.3", decode).faithful == "cad:0.3"
+    bent = decode_by("cad:0.3", decode)
+    assert (bent.faithful, bent.plausibility) == ("cad:0.3", 0)
+    bent = decode_by("cad:0.3@0.1", decode)
+    assert (bent.faithful, bent.plausibility) == ("cad:0.3", 0.1)
+
+
+@pytest.mark.parametrize("rule", ["cad@", "cad:0.3@x", "cad@2", "cad@-1", "cad@nan", "extract@0.1"])
+def test_a_rule_that_is_none(rule):
+    with pytest.raises(InvalidInput):
+        check_rules(["off", rule])
 
 
 def answers(rule: str, values: list[float], ms: float) -> list[RuleAnswer]:
