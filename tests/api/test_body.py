@@ -26,6 +26,7 @@ def depth(value: object) -> int:
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
+@pytest.mark.slow
 @given(JSON, st.integers(0, 8))
 def test_depth_equals_a_walk_over_the_value(value, limit):
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -88,6 +88,7 @@ def check(api, checks, mode, seed, max_examples, index="few"):
     return sent
 
 
+@pytest.mark.slow
 def test_a_few_well_formed_cases_of_each_operation(api, checks):
     assert check(api, checks, GenerationMode.POSITIVE, seed=1, max_examples=5) >= 30
 

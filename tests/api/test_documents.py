@@ -78,6 +78,7 @@ def test_another_process_writing_is_a_conflict(client, settings, is_problem):
     assert client.put(url("x"), json={"text": "a"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_many_at_once_are_all_there(client):
     def put(n):
         return client.put(url(f"d{n}"), json={"text": f"zebra number{n}"}).status_code

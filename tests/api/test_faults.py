@@ -253,6 +253,7 @@ def verify(settings, name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
 @pytest.mark.parametrize("name", ["documents.duckdb", "passages.npy"])
 def test_a_damaged_segment_is_quarantined_and_the_others_are_served(

@@ -124,6 +124,7 @@ def worker_of(settings):
     return None
 
 
+@pytest.mark.slow
 def test_an_order_becomes_an_index(server):
     response = server.order()
     assert response.status_code == 202, response.text
@@ -143,6 +144,7 @@ def test_an_order_becomes_an_index(server):
     assert server.found("who found radium?") == []
 
 
+@pytest.mark.slow
 def test_rejected_documents_are_told(server, settings):
     bad = [{"id": "penicillin", "text": "x"}, {"text": "no id"}, {"id": "e", "text": " "}]
     job = server.ended(
@@ -163,6 +165,7 @@ def test_a_failure_says_why_and_changes_nothing(server):
     assert server.client.get("/v1/indexes/made").status_code == 404
 
 
+@pytest.mark.slow
 def test_the_same_key_orders_once(server, is_problem):
     first = server.order(key="k-1").json()["job"]
     assert server.order(key="k-1").json()["job"]["id"] == first["id"]

@@ -105,6 +105,7 @@ def test_a_full_line_is_refused_and_empties_again():
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_search_does_not_wait_for_answers(few_documents, limits, live_server, until):
     service = few_documents(word_s=HOUR_S)
     with live_server(service, limits) as live, ThreadPoolExecutor(limits.max_concurrency) as pool:

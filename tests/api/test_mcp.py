@@ -46,6 +46,7 @@ def call(server, tool, arguments):
     return talk(server, lambda client: client.call_tool(tool, arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_a_child_process_speaks_the_protocol(child, mode):
     async def converse():

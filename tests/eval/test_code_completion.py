@@ -42,6 +42,7 @@ def untimed(site: Site) -> Site:
     return msgspec.structs.replace(site, known_ms=0.0)
 
 
+@pytest.mark.slow
 def test_sites_of_installed_packages():
     cut = cut_sites(("packaging", "h11"), 12, 3, Silent())
     assert len(cut.sites) == 12
@@ -124,6 +125,7 @@ def test_nothing_to_measure(tiny_generator):
         complete_sites(None, [], CodePlan(), Silent())
 
 
+@pytest.mark.slow
 def test_there_are_300_sites_in_10_packages():
     """Counted without asking static analysis: the default of the command can be met."""
     from eval.code_sites import SITES_PER_MODULE, modules

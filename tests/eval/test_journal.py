@@ -129,6 +129,7 @@ def test_a_line_cut_short_is_dropped(answering, tmp_path, monkeypatch):
         assert kept == [json.loads(line)["made_by"] for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["qa", "qfs", "kilt"])
 def test_commands_go_on_where_they_were_killed(
     what, animals, service, tiny_generator, tmp_path, monkeypatch, capsys

@@ -24,6 +24,7 @@ def rag(tmp_path, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_a_run_its_record_and_its_score(rag, animals, tmp_path):
     out = tmp_path / "runs" / "mine.trec.gz"
     shown = rag(

@@ -12,6 +12,7 @@ from rag.search import SearchRequest
 PEAK = "from eval.latency import peak_rss_bytes; print(peak_rss_bytes())"
 
 
+@pytest.mark.slow
 def test_requests_are_timed_in_a_process_of_their_own(service):
     request = SearchRequest(index="animals", query="river fish")
     cost = measure_serving(service.settings, [request] * 4)

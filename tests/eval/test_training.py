@@ -88,6 +88,7 @@ def test_the_measure_is_what_rag_eval_beir_says(bert, data, tmp_path, capsys):
     assert found["terms_document"] > found["terms_query"] > 0
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_says_what_came_of_it(bert, data, tmp_path, capsys):
     recipe = tmp_path / "toy.toml"
     recipe.write_text(RECIPE.format(model=bert))

@@ -48,6 +48,7 @@ def oracle(corpus: dict[str, str], text: str) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(texts, min_size=1, max_size=9),

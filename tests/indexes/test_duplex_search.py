@@ -39,6 +39,7 @@ def brute_force(
     return sorted(ranked, key=lambda pair: -pair[1])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(texts, min_size=1, max_size=9),

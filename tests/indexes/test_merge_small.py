@@ -1,5 +1,6 @@
 """Small segments are merged as they pile up: the content is what an index without merging holds."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library import BM25, build, upsert
@@ -43,6 +44,7 @@ def test_it_equals_a_dict(tmp_path_factory, steps, most):
     assert found == model
 
 
+@pytest.mark.slow
 def test_segments_stay_few_and_the_large_one_is_left_alone(tmp_path):
     folder = tmp_path / "index"
     build(folder, [Document(f"old{n}", f"old text {n}") for n in range(200)], [BM25])

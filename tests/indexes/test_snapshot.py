@@ -106,9 +106,10 @@ class Model(RuleBasedStateMachine):
 
 
 Model.TestCase.settings = settings(max_examples=8, stateful_step_count=8, deadline=None)
-test_model = Model.TestCase
+test_model = pytest.mark.slow(Model.TestCase)
 
 
+@pytest.mark.slow
 def test_sparse_and_dense_parts_add_up(tmp_path):
     docs = [Document(str(n), " ".join(WORDS[n : n + 3]) * 3) for n in range(6)]
     build(tmp_path / "i", docs, [BOTH])
@@ -153,6 +154,7 @@ def test_a_reader_keeps_its_snapshot_while_a_writer_commits(tmp_path):
     assert after.manifest.version == before.manifest.version + 2
 
 
+@pytest.mark.slow
 def test_readers_open_while_writers_commit(tmp_path):
     build(tmp_path / "i", [Document("a", "cat"), Document("b", "dog")])
     stop, failures = threading.Event(), []
@@ -228,6 +230,7 @@ def test_unknown_names(tmp_path):
 METADATA = {"year": 1999, "tags": ["x", "y"], "deep": {"lang": "en"}, "open": True, "rate": 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "passes"),
     [
@@ -267,6 +270,7 @@ def flipped(path: Path, position: int, rng: np.random.Generator) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_no_flipped_byte_goes_unnoticed(tmp_path):
     folder = tmp_path / "i"
     build(folder, [Document(str(n), " ".join(WORDS[: n + 1])) for n in range(4)])

@@ -87,6 +87,7 @@ def product(matrix: csr_matrix, query: SparseVector) -> np.ndarray:
     return scores
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 2**31 - 1),
@@ -131,6 +132,7 @@ def test_rows_beyond_one_block_are_scored(two_blocks, monkeypatch, share):
         np.testing.assert_allclose(found.scores, expected[top_k(expected, 100)], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "one_each"), [("two_step", True), ("u8", True), ("u8", False)])
 def test_quick_modes_find_nearly_all_of_the_ten_best(tmp_path, mode, one_each):
     matrix = random_matrix(11, 20_000, 3_000, 60)
@@ -159,6 +161,7 @@ def test_a_first_pass_reads_no_more_than_its_budget(tmp_path, monkeypatch):
     segment.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 3), st.floats(0, 12), st.integers(1, 20))
 def test_no_other_document_reaches_the_bound(seed, per_document, budget, limit):

@@ -103,6 +103,7 @@ def test_an_empty_corpus_is_an_error_and_changes_nothing(home, tmp_path):
         home.build(tmp_path / "absent.jsonl")
 
 
+@pytest.mark.slow
 def test_a_ten_megabyte_document_becomes_passages(home, tmp_path):
     text = "The quick brown fox jumps over the lazy dog. " * 230_000 + "A unique axolotl ends it."
     report = home.build(jsonl(tmp_path / "big.jsonl", [{"id": "big", "text": text}]))
@@ -182,6 +183,7 @@ def test_a_rebuild_replaces_everything(home, tmp_path):
     assert home.search("stone") == []
 
 
+@pytest.mark.slow
 def test_unchanged_documents_are_not_represented_again(home, tmp_path, monkeypatch):
     monkeypatch.setattr(rag.build, "SHARD_DOCUMENTS", 4)
     long = {"id": "long", "text": "A stone rolls down the hill. " * 200}

@@ -38,6 +38,7 @@ def run(arguments: list[str], lines: list[str], monkeypatch, cache: Path) -> int
     return int(args.run(args, load_settings({"cache": str(cache), "n_threads": 1}, {})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["--query", "--passage"])
 def test_a_line_in_a_line_out(bert, tmp_path, monkeypatch, capsys, side):
     many = LINES * 9  # more than one portion

@@ -84,6 +84,7 @@ def test_streams_that_cannot_be(settings, data):
         run(settings, "concurrency", "--data", str(data), "--drafters", "oracle")
 
 
+@pytest.mark.slow
 def test_texts_are_identical_and_checks_are_kept(settings, data, tmp_path, capsys):
     checks = tmp_path / "kept" / "checks.jsonl"
     flags = ["--data", str(data), "--checks", str(checks), "--limit", "2", "--max-tokens", "8"]

@@ -86,6 +86,7 @@ def run(arguments: list[str], cache: Path) -> int:
     return int(args.run(args, load_settings({"cache": str(cache), "n_threads": 1}, {})))
 
 
+@pytest.mark.slow
 def test_rows_of_every_corpus_and_engine(data, bert, tmp_path, capsys):
     flags = ["--model", str(bert), "--work", str(tmp_path / "work"), "--rounds", "1"]
     flags += [flag for folder in data for flag in ("--data", str(folder))]

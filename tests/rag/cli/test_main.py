@@ -142,6 +142,7 @@ def test_flags_are_taken_before_and_after_the_command(root, capsys, tmp_path):
     assert out(capsys)[0]["root"] == "/r"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_traceback(root):
     command = f"{sys.executable} -m rag.cli.main search i stone --json | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

@@ -125,6 +125,7 @@ def test_any_texts_and_options(texts, options, query, with_scorer, data):
             assert kept.kept_tokens >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.2, 1 / 3, 0.5, 0.8])
 @pytest.mark.parametrize("scorer", [None, Hashed()])
 @pytest.mark.parametrize("threshold", ["global", "text"])

@@ -17,6 +17,7 @@ from rag.gear.reader import (
 )
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), n_sentences=st.integers(1, 6), n_tokens=st.integers(1, 20))
 def test_means_are_those_of_each_sentence(seed, n_sentences, n_tokens):
     generator = torch.Generator().manual_seed(seed)

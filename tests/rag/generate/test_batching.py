@@ -196,6 +196,7 @@ def test_a_slot_is_free_as_soon_as_its_context_is_gone(models: dict[str, Models]
         gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["fp32", "torch"])
 @pytest.mark.parametrize("drafter", ["none", "auto"])
 def test_requests_at_once_get_their_own_texts(
@@ -210,6 +211,7 @@ def test_requests_at_once_get_their_own_texts(
     assert [one.token_ids for one in together] == alone
 
 
+@pytest.mark.slow
 def test_a_cancelled_request_frees_its_slot_within_a_step(models: dict[str, Models]) -> None:
     onnx = models["llama"].fp32
     model = BatchedModel(onnx)

@@ -145,6 +145,7 @@ def test_memory_grows_with_the_context(models: dict[str, LanguageModel], backend
     assert context.fork(10).n_bytes == small
 
 
+@pytest.mark.slow
 def test_threads_do_not_disturb_each_other(model: LanguageModel) -> None:
     """A context each of one model: the same logits as one after the other, bit for bit."""
 

@@ -55,6 +55,7 @@ def random_rows(n_rows: int, n_tokens: int, seed: int) -> tuple[torch.Tensor, to
     return made[0] * 3, made[1] * 3
 
 
+@pytest.mark.slow
 @given(ROWS, st.integers(2, 30), st.integers(0, 10**6), st.floats(0, 5), st.floats(-50, 50))
 def test_contrast_is_the_papers_product(n_rows, n_tokens, seed, alpha, shift) -> None:
     z, z0 = random_rows(n_rows, n_tokens, seed)
@@ -104,6 +105,7 @@ GROWTH = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(GROWTH, st.integers(1, 40), st.booleans())
 @settings(deadline=None)
 def test_the_null_branch_is_a_fresh_forward(growth, n_prompt: int, cached: bool) -> None:
@@ -202,6 +204,7 @@ def twin_scores(
     return [(1 + alpha) * a - alpha * b for a, b in zip(log_p, log_p0, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True], ids=["free", "masked"])
 @pytest.mark.parametrize("rule", RULES)
 @given(

@@ -42,6 +42,7 @@ def run(settings: Settings, *arguments: str) -> int:
     return int(args.run(args, settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drafter", DRAFTERS)
 def test_every_drafter_reports_what_it_did(model: TorchModel, drafter: DrafterName) -> None:
     decode = Decode(40, drafter=drafter, draft_tokens=4, verifier=None)
@@ -161,6 +162,7 @@ def test_flags_that_are_wrong(settings, flags, error) -> None:
         run(settings, *flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["cad:0.5", "adacad", "cfb:4"])
 def test_a_faithful_text_reads_the_context_twice(model: TorchModel, rule: str) -> None:
     request = GenerateRequest("Where did the dodo live?", CONTEXT, decode=Decode(40, trace=True))

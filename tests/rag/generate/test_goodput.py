@@ -90,6 +90,7 @@ def simulate(
     return clock.now / plain, ours, oracle.allowed
 
 
+@pytest.mark.slow
 @given(
     st.floats(0, 1),
     st.floats(0.02, 1.5),

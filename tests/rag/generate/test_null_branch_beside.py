@@ -101,6 +101,7 @@ def written(
     return ids, contrast.alphas(len(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: " ".join(way.values()))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_texts_are_those_of_two_forwards(models: dict[str, Any], backend: str, way: Any) -> None:

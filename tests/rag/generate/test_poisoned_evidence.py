@@ -111,6 +111,7 @@ def test_there_are_over_fifty() -> None:
     assert len({one.id for one in DOCUMENTS}) == len(DOCUMENTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_no_attack_gets_through(toy: Service, seen: list[Seen], attack: str) -> None:
     model = toy.generator().model

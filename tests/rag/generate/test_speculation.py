@@ -132,6 +132,7 @@ def test_greedy_rapid_is_its_rule_applied_token_by_token(
         assert len(ours.token_ids) == min(len(text) - len(prompt), 60 - len(prompt) + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steered", STEERINGS)
 @pytest.mark.parametrize("drafter", FREE)
 @given(PROMPTS, st.integers(0, 10**6), ORDERS, st.integers(0, 1000), st.floats(0.2, 2))

@@ -141,6 +141,7 @@ def test_every_path_together_is_the_promised_distribution(name, monkeypatch) -> 
     assert distance(texts, free) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", ["no null branch", "no doubts", "stale null branch"])
 def test_a_broken_rule_is_seen(bug: str, monkeypatch) -> None:
     from test_verifier import PROMPT, SHORT_PROMPT

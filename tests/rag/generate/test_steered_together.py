@@ -71,6 +71,7 @@ def written(model: Any, number: int, rule: str, drafter: DrafterName) -> tuple[G
     return generate(model, prompt, decode, steering=opened.steering), opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["fp32", "torch"])
 @pytest.mark.parametrize("drafter", ["none", "auto"])
 def test_faithful_requests_at_once_get_their_own_texts(

@@ -44,6 +44,7 @@ def toy(folder: Path, heads: int = 2) -> BertEncoder:
     return encoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS[3:], [[2, 9, 9, 3]] * 3])
 def test_states_are_close_to_those_of_the_plain_layers(
     encoder: BertEncoder, rows: list[list[int]], monkeypatch: pytest.MonkeyPatch

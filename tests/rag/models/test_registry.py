@@ -116,6 +116,7 @@ def test_a_dropped_connection_is_resumed(
     assert list((tmp_path / "cache" / "downloads").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_finished_wheels_are_not_asked_for_again(shelf: Shelf, tmp_path: Path) -> None:
     """What a kill leaves: the first part is there, the second pull only brings the rest."""
     first, second = shelf.add("part-one", {"a": b"1"}), shelf.add("part-two", {"b": b"2"})

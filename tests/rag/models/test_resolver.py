@@ -33,6 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "my-model", model_contents())
 
 
+@pytest.mark.slow
 def test_a_catalogue_name(known: Entry, shelf: Shelf, cache: Path) -> None:
     with pytest.raises(ModelError, match="not downloaded yet: run `rag models pull tiny-model`"):
         resolve("tiny", cache)
@@ -44,6 +45,7 @@ def test_a_catalogue_name(known: Entry, shelf: Shelf, cache: Path) -> None:
     assert (model.folder / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_damaged_catalogue_weights(known: Entry, shelf: Shelf, cache: Path) -> None:
     weights = resolve("tiny", cache, download=True, environ=shelf.environ).folder / known.weights
     content = bytearray(weights.read_bytes())
@@ -56,6 +58,7 @@ def test_damaged_catalogue_weights(known: Entry, shelf: Shelf, cache: Path) -> N
         resolve("tiny", cache)
 
 
+@pytest.mark.slow
 def test_a_corpus_needs_no_config(
     shelf: Shelf, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

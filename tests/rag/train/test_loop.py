@@ -72,6 +72,7 @@ def go(out: Path, config: LoopConfig = CONFIG, **stops: str):
     return line, outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(20))
 def test_killed_after_any_update_the_curve_and_the_weights_are_the_same(tmp_path, step):
     line, whole = go(tmp_path / "whole")
@@ -226,6 +227,7 @@ def test_the_rate_rises_to_its_peak_and_falls_as_said(schedule):
     assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
+@pytest.mark.slow
 def test_the_plot_has_a_panel_for_each_quantity_and_the_same_bytes_twice():
     points = [Point(step=0, measures={"nDCG@10": 0.1})]
     points += [Point(n, 1 / n, 0.1, 1.0, {"terms_query": 20.0 + n}) for n in range(1, 30)]

@@ -48,6 +48,7 @@ def trained(settings: Settings, recipe: Path, data: Path, out: Path, **changes: 
     return train_splade(request, settings, Silent(), sparse_measure([], settings))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_model_a_card_and_curves(bert, toy_data, recipe_file, settings, tmp_path):
     recipe = recipe_file(bert, n_steps=30, measure_every=10)
     report = trained(settings, recipe, toy_data, tmp_path / "out")
@@ -63,6 +64,7 @@ def test_a_run_leaves_a_model_a_card_and_curves(bert, toy_data, recipe_file, set
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
+@pytest.mark.slow
 def test_what_was_trained_opens_as_a_retriever(bert, toy_data, recipe_file, settings, tmp_path):
     report = trained(settings, recipe_file(bert), toy_data, tmp_path / "out")
     flags = ["--root", str(settings.root), "--cache", str(settings.cache)]

@@ -71,6 +71,7 @@ def text_of(model: ToyModel, made: Generation) -> str:
     return b"".join(model.tokenizer.trie.spelled[i] or b"" for i in made.token_ids).decode()
 
 
+@pytest.mark.slow
 @given(tokens_over(ALPHABET), st.integers(0, 10**6), st.floats(0.3, 2), st.integers(0, 99),
        st.sampled_from(["", "a.", "ab"]))  # fmt: skip
 @settings(max_examples=15, deadline=None)

@@ -52,6 +52,7 @@ def bound(name: str, text: str) -> bool:
     return {w for w in words if w[0] == "P"} <= {"Pa"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[name] for name in MONITORS] + [MONITORS], ids=lambda n: n[-1])
 @given(tokens_over(ALPHABET), st.integers(0, 10**6), st.floats(0.3, 2), st.integers(0, 99))
 @settings(max_examples=8, deadline=None)
@@ -85,6 +86,7 @@ class Counting(ToyModel):
         return super().logits([len(prefix) % 5, *prefix[-2:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["cad:0.5", "adacad", "cfb:3"])
 @given(tokens_over(ALPHABET), st.integers(0, 10**6), st.floats(0.3, 2))
 @settings(max_examples=4, deadline=None)

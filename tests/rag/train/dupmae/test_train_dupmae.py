@@ -90,6 +90,7 @@ def trained(settings: Settings, chosen: DupmaeRecipe, data: Path, out: Path):
     return train_dupmae(request, settings, Silent(), duplex_measure([], settings))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_model_a_card_and_curves(base, data, settings, tmp_path):
     chosen, out = recipe(base, tmp_path), tmp_path / "out"
     report = trained(settings, chosen, data, out)

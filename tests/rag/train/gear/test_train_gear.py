@@ -55,6 +55,7 @@ def trained(
     return train_gear(request, settings, Silent(), gear_measure(settings))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_model_that_opens_a_card_and_curves(data, recipe_text, settings, tmp_path):
     report = trained(settings, recipe_text, data, tmp_path / "out")
     folder = Path(report.model)
@@ -70,6 +71,7 @@ def test_a_run_leaves_a_model_that_opens_a_card_and_curves(data, recipe_text, se
     assert entry_of(parse_spec(f"mine={folder}"), settings, Silent()).kind == "gear"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_models_weights(data, recipe_text, settings, tmp_path):
     first = Path(trained(settings, recipe_text, data, tmp_path / "first").model)
     still = recipe_text.replace("n_steps = 6", "n_steps = 1").replace("5e-3", "1e-12")
@@ -82,6 +84,7 @@ def test_a_run_goes_on_from_another_models_weights(data, recipe_text, settings, 
     assert resolve(str(first), settings.cache).sha256[:16] in card
 
 
+@pytest.mark.slow
 def test_what_has_no_pace_stays_as_it_is(data, recipe_text, settings, tmp_path):
     first = Path(trained(settings, recipe_text, data, tmp_path / "first").model)
     reader = recipe_text.replace('"encoder." = 0.5', '"reader." = 1.0\n"" = 0.0')
@@ -138,6 +141,7 @@ def test_the_recipes_that_come_with_the_product_are_valid(name):
     assert msgspec.to_builtins(recipe)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_can_be_ended_where_it_stands(
     data, recipe_text, settings, tmp_path, monkeypatch
 ):

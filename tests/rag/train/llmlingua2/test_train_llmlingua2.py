@@ -158,6 +158,7 @@ def test_meetings_are_cut_at_turns(data):
         read_meetings(data, MeetingSource("meetings", "bad.jsonl"))
 
 
+@pytest.mark.slow
 def test_corrections_open_only_over_their_own_base(recipe, data, settings, tmp_path):
     loop = msgspec.structs.replace(recipe.loop, n_steps=2, measure_every=0)
     report = trained(msgspec.structs.replace(recipe, loop=loop), data, tmp_path / "out", settings)

@@ -16,6 +16,7 @@ from rag.generate.monitors.python import library, members
 from rag.generate.monitors.python.analysis import Analysis
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_it_answers_as_the_library_does(seed: int) -> None:
     analysis = Analysis()
@@ -53,6 +54,7 @@ def test_so_it_does_in_real_programs_that_are_written_on(package: str) -> None:
     assert n_asked >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_so_it_does_request_after_request(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "program.py"

@@ -86,6 +86,7 @@ def test_points_that_are_none(text: str) -> None:
     assert not dereference().pre(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "some", "none_of"),
     [

@@ -53,6 +53,7 @@ class Plain(Thing):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_it_answers_as_the_library_does(seed: int) -> None:
     asked = MORE * 2
