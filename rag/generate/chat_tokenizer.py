@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import regex
 
 from indexes.errors import InvalidInput, ModelError
+from rag.models.safety import read_object
 from rag.models.torch_runtime import quiet_transformers
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rag.generate.monitors.token_trie import TokenTrie
 
 ROLES = frozenset({"system", "user", "assistant"})
+GENERIC = frozenset({"TokenizersBackend", "PreTrainedTokenizerFast"})
+"""Classes of `tokenizer_config.json` that add nothing to `tokenizer.json`."""
 
 
 class ChatTokenizer:
@@ -131,16 +134,30 @@ class ChatTokenizer:
 
 def load_chat_tokenizer(folder: Path) -> ChatTokenizer:
     """The tokenizer of a local model `folder`. Raises `ModelError`; nothing is downloaded."""
-    from transformers import AutoTokenizer
-
     try:
         with quiet_transformers():
-            pretrained = AutoTokenizer.from_pretrained(
+            pretrained = _kind(folder).from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load the tokenizer in {folder}: {error}") from error
     return ChatTokenizer(pretrained)
+
+
+def _kind(folder: Path) -> Any:
+    """The class that opens the folder's tokenizer.
+
+    To find one by the model's architecture transformers imports much that takes seconds; where the
+    folder names the generic class there is nothing to find.
+    """
+    config = read_object(folder / "tokenizer_config.json") or {}
+    if (folder / "tokenizer.json").is_file() and config.get("tokenizer_class") in GENERIC:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _encodable(text: str) -> str:

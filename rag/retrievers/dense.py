@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from indexes.errors import ModelError, Unsupported, UsageError
+from indexes.errors import ModelError, UsageError
 from indexes.manifest import RetrieverEntry
 from indexes.representation import Floats, PassageVectors, QueryVector
 from rag.models.resolver import ResolvedModel
-from rag.models.safety import read_object
 from rag.models.torch_runtime import Precision, computing_in, quiet_transformers
 from rag.retrievers.batching import token_batches
-from rag.retrievers.model_tokens import ModelTokenizer
+from rag.retrievers.dense_layout import DenseLayout, mean_layout, prompts_of
+from rag.retrievers.model_tokens import ModelTokenizer, load_tokenizer
 from rag.retrievers.one_pass import SharedLayers
 from rag.retrievers.retriever import EncodedQuery, RetrieverSpec
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
     from rag.models.fixed_encoder import FixedEncoder
 
-MEAN_MODULES = ("Transformer", "Pooling", "Normalize")
-"""The sentence-transformers modules of an encoder whose embedding is the mean of all states."""
+UNBOUNDED = 1 << 30
+"""More tokens than any text has."""
 
 
 class DenseParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -50,38 +49,30 @@ class DenseRetriever:
         precision: Precision = "float32",
     ) -> None:
         import torch
-        from sentence_transformers import SentenceTransformer
-        from tokenizers import Tokenizer
 
         self.entry = entry
         self._folder, self._device, self._precision = model.folder, device, precision
         self._batch_tokens = batch_tokens
         self._torch = torch
-        try:
-            with quiet_transformers():
-                self._model: Any = SentenceTransformer(
-                    str(model.folder),
-                    device=device,
-                    trust_remote_code=False,
-                    local_files_only=True,
-                    model_kwargs={"use_safetensors": True},
-                ).eval()
-            # A tokenizer of our own: the model's is shared state that padding would change.
-            self._tokenizer = Tokenizer.from_file(str(model.folder / "tokenizer.json"))
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"the dense model {model.name!r} cannot be loaded: {error}") from error
+        # A tokenizer of our own: the model's is shared state that padding would change.
+        self._tokenizer = load_tokenizer(model.folder)
+        layout = mean_layout(model.folder)
+        self._averages = layout is not None
+        self._model: Any = None  # our own layers compute the same, faster
+        if layout is None:
+            self._model = _opened(model, device)
+            layout = DenseLayout(
+                self._model.max_seq_length or UNBOUNDED,
+                int(self._model.get_embedding_dimension()),
+                *prompts_of(self._model.prompts),
+            )
         params = msgspec.convert(entry.params, DenseParams)
-        limits = [limit for limit in (params.max_tokens, self._model.max_seq_length) if limit]
+        self.max_tokens = min(params.max_tokens or UNBOUNDED, layout.max_tokens)
         self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self.max_tokens = min(limits)
         self._tokenizer.enable_truncation(self.max_tokens)
-        prompts: dict[str, str] = self._model.prompts
-        self._query_prompt = prompts.get("query", "")
-        self._passage_prompt = prompts.get("document", prompts.get("passage", ""))
-        self._dimension = int(self._model.get_embedding_dimension())
-        if self.shared_layers() is not None:
-            self._model = None  # our own layers compute the same, faster
+        self._query_prompt, self._passage_prompt = layout.query_prompt, layout.passage_prompt
+        self._dimension = layout.dimension
+        self.shared_layers()  # loads them now: what is damaged is told when it is opened
 
     def encode_passages(
         self, texts: Sequence[str], on_done: Callable[[int], None]
@@ -117,12 +108,9 @@ class DenseRetriever:
     def _shared(self) -> SharedLayers | None:
         from rag.models.bert_layers import shared_encoder
 
-        if not _averages(self._folder):
+        if not self._averages:
             return None
-        try:
-            encoder = shared_encoder(self._folder, self._device)
-        except Unsupported:
-            return None
+        encoder = shared_encoder(self._folder, self._device)
         return SharedLayers(
             encoder=encoder,
             tokenizer=ModelTokenizer(self._folder, self.max_tokens),
@@ -226,15 +214,18 @@ def dense_entry(spec: RetrieverSpec, model: ResolvedModel, kind: str = "dense") 
     )
 
 
-def _averages(folder: Path) -> bool:
-    """Whether the folder's modules are an encoder, the mean over its states, a normalisation."""
-    listing = folder / "modules.json"
-    if not listing.is_file():
-        return False
-    steps = msgspec.json.decode(listing.read_bytes(), type=list[dict[str, Any]])
-    kinds = tuple(str(step.get("type", "")).rpartition(".")[2] for step in steps)
-    if kinds != MEAN_MODULES:
-        return False
-    pooling = read_object(folder / str(steps[1].get("path", "")) / "config.json") or {}
-    modes = {name for name, on in pooling.items() if name.startswith("pooling_mode_") and on}
-    return modes == {"pooling_mode_mean_tokens"}
+def _opened(model: ResolvedModel, device: str) -> Any:
+    """A model of any modules. Raises `ModelError`."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with quiet_transformers():
+            return SentenceTransformer(
+                str(model.folder),
+                device=device,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
+            ).eval()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the dense model {model.name!r} cannot be loaded: {error}") from error
