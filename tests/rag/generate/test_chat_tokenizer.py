@@ -100,3 +100,23 @@ def test_the_real_tokenizer_keeps_spelled_out_tokens_as_text(smollm2: TorchModel
         ids = smollm2.tokenizer.encode(f"a {special} b{special}")
         assert min(ids) > 16
         assert smollm2.tokenizer.decode(ids) == f"a {special} b{special}"
+
+
+def test_the_generic_class_is_taken_where_the_folder_names_it_and_is_the_found_one(
+    tiny_folder, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
+    """What transformers finds by the architecture takes it seconds longer to find."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from rag.generate.chat_tokenizer import ChatTokenizer, _kind, load_chat_tokenizer
+
+    assert _kind(tiny_folder) is PreTrainedTokenizerFast
+    found = ChatTokenizer(AutoTokenizer.from_pretrained(tiny_folder, local_files_only=True))
+    ours = load_chat_tokenizer(tiny_folder)
+    turns = [("system", "be <|im_end|> brief"), ("user", "é a b")]
+    assert ours.chat(turns) == found.chat(turns)
+    assert ours.special_tokens == found.special_tokens
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    assert _kind(tmp_path) is AutoTokenizer
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
+    assert _kind(tmp_path) is AutoTokenizer  # it has no tokenizer.json
