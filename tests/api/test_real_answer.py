@@ -181,6 +181,7 @@ def test_no_well_formed_question_breaks_the_server(answering, checks):
             for query in (case.body["query"], "who discovered penicillin?"):
                 case.body |= {"index": "tiny", "query": query, "min_evidence": 0}
                 case.body.pop("timeout_ms", None)
+                case.body.pop("locate", None)  # by a model that is not in this server's cache
                 response = case.call_and_validate(checks=checks)
                 statuses.add(response.status_code)
 
