@@ -45,11 +45,12 @@ def _digest(sources: tuple[Path, ...]) -> str:
 class _Compilations(event.Listener):  # type: ignore[misc]
     """Logs each function that is compiled, before it is: that takes up to some seconds."""
 
-    def on_start(self, event: event.Event) -> None:
-        logger.info("compiling %s for this processor", event.data["dispatcher"].py_func.__name__)
+    def on_start(self, begun: event.Event) -> None:
+        """Log the function."""
+        logger.info("compiling %s for this processor", begun.data["dispatcher"].py_func.__name__)
 
-    def on_end(self, event: event.Event) -> None:
-        pass
+    def on_end(self, ended: event.Event) -> None:
+        """Nothing: numba asks for it, and how long it took is nobody's question."""
 
 
 event.register("numba:compile", _Compilations())
