@@ -2,7 +2,8 @@
 
 Static analysis is warm: it was asked for the site's members just before, by a question of its own.
 Greedy and without drafts, so that times compare monitors and nothing else. The processor's time is
-that of all threads of this process; it says more than a clock where others are at work too.
+that of all threads of this process and of the one for static analysis, what it was asked ahead for
+nothing included; it says more than a clock where others are at work too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rag.answer import Decode
 from rag.generate.completion import Completion, complete
 from rag.generate.drafting import DraftMemory
 from rag.generate.language_model import LanguageModel
+from rag.generate.monitors.python.analyst import Analyst
 from rag.generate.monitors.python.program import PYTHON_MONITORS
 from rag.generate.prefix_cache import PrefixCache
 from rag.progress import Progress
@@ -94,7 +96,11 @@ class CodeReport(msgspec.Struct, frozen=True):
 
 
 def complete_sites(
-    model: LanguageModel, sites: Sequence[Site], plan: CodePlan, progress: Progress
+    model: LanguageModel,
+    sites: Sequence[Site],
+    plan: CodePlan,
+    analyst: Analyst,
+    progress: Progress,
 ) -> list[SiteAnswer]:
     """Every site twice: free, then monitored. Raises as `rag.generate.completion.complete`."""
     if not sites or not plan.monitors or plan.max_tokens < 2:
@@ -104,11 +110,12 @@ def complete_sites(
     for site in sites:
         # Its prompt is read once, for both.
         memory = DraftMemory(prefixes=PrefixCache(model, PREFIX_BYTES))
-        _complete(model, site, msgspec.structs.replace(plan, max_tokens=1), memory, monitored=False)
+        first = msgspec.structs.replace(plan, max_tokens=1)
+        _complete(model, site, first, memory, analyst, monitored=False)
         # The library lets go of files that nobody has asked for in ten minutes.
-        members(site.program)
+        members(site.program, analyst)
         for monitored in (False, True):
-            answers.append(_complete(model, site, plan, memory, monitored=monitored))
+            answers.append(_complete(model, site, plan, memory, analyst, monitored=monitored))
             progress.advance(1)
     progress.finish()
     return answers
@@ -139,18 +146,29 @@ def code_report(sites: Sequence[Site], answers: Sequence[SiteAnswer]) -> CodeRep
 
 
 def _complete(
-    model: LanguageModel, site: Site, plan: CodePlan, memory: DraftMemory, *, monitored: bool
+    model: LanguageModel,
+    site: Site,
+    plan: CodePlan,
+    memory: DraftMemory,
+    analyst: Analyst,
+    *,
+    monitored: bool,
 ) -> SiteAnswer:
     began = time.process_time()
+    analysed_ms = analyst.processor_ms
     made = complete(
         model,
         site.program,
         Decode(plan.max_tokens, drafter="none"),
         monitors=plan.monitors if monitored else (),
         prompt_tokens=plan.prompt_tokens,
+        analyst=analyst,
         memory=memory,
     )
     processor_ms = (time.process_time() - began) * 1000
+    # What was asked ahead, and nobody waits for, is answered before this.
+    analyst.open().names("")
+    processor_ms += analyst.processor_ms - analysed_ms
     found = _WORD.match(made.text)
     written = found[0] if found else ""
     return SiteAnswer(

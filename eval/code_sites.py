@@ -18,7 +18,7 @@ import msgspec
 
 from indexes.errors import InvalidInput
 from rag.generate.completion import Program, program_at
-from rag.generate.monitors.python.analysis import Analysis
+from rag.generate.monitors.python.analyst import Analyst
 from rag.generate.monitors.python.dereference import Dereference
 from rag.generate.monitors.python.place import Reader
 from rag.progress import Progress
@@ -67,12 +67,14 @@ class Cut(msgspec.Struct, frozen=True):
     n_tried: int
 
 
-def cut_sites(packages: Sequence[str], n_sites: int, seed: int, progress: Progress) -> Cut:
+def cut_sites(
+    packages: Sequence[str], n_sites: int, seed: int, analyst: Analyst, progress: Progress
+) -> Cut:
     """`n_sites` sites, as evenly over the packages as they have them, drawn by `seed`.
 
     Raises `InvalidInput` for a package that is not installed or not typed.
     """
-    streams = {name: _sites(name, modules(name), random.Random(seed)) for name in packages}
+    streams = {name: _sites(name, modules(name), random.Random(seed), analyst) for name in packages}
     found: list[Site] = []
     n_tried = 0
     progress.start("cutting sites", n_sites, "site")
@@ -105,12 +107,14 @@ def modules(package: str) -> list[Path]:
     ]
 
 
-def _sites(package: str, modules: list[Path], rng: random.Random) -> Iterator[Site]:
+def _sites(
+    package: str, modules: list[Path], rng: random.Random, analyst: Analyst
+) -> Iterator[Site]:
     rng.shuffle(modules)
-    return chain.from_iterable(_of_module(package, path, rng) for path in modules)
+    return chain.from_iterable(_of_module(package, path, rng, analyst) for path in modules)
 
 
-def _of_module(package: str, path: Path, rng: random.Random) -> Iterator[Site]:
+def _of_module(package: str, path: Path, rng: random.Random, analyst: Analyst) -> Iterator[Site]:
     least, most = MODULE_BYTES
     if not (path.exists() and least <= path.stat().st_size <= most):
         return
@@ -120,7 +124,7 @@ def _of_module(package: str, path: Path, rng: random.Random) -> Iterator[Site]:
         program = program_at(source, line, column, path)
         key = f"{package}/{path.name}:{line}:{column}"
         began = time.perf_counter()
-        known = members(program)
+        known = members(program, analyst)
         known_ms = (time.perf_counter() - began) * 1000
         yield Site(key, package, program, name, known, known_ms)
 
@@ -143,8 +147,8 @@ def dereferences(source: str) -> list[tuple[int, int, str]]:
     return sorted(found)
 
 
-def members(program: Program) -> frozenset[str]:
+def members(program: Program, analyst: Analyst) -> frozenset[str]:
     """What the monitor would suggest there; nothing where it would not know."""
     reader = Reader(program.before)
-    monitor = Dereference(Analysis(program.path, program.after), reader)
+    monitor = Dereference(analyst.open(program.path, program.after), reader)
     return monitor.suggest(program.before) if monitor.pre(program.before) else frozenset()

@@ -42,15 +42,17 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     from eval.code_sites import PACKAGES, cut_sites
     from eval.lines import write_json_lines
     from rag.cli.output import TerminalProgress, print_json, wants_json
+    from rag.generate.monitors.python.analyst import Analyst
     from rag.generate.opening import open_generator
 
     packages = args.packages.split(",") if args.packages else PACKAGES
     monitors = tuple(name for name in args.monitor.split(",") if name)
     progress = TerminalProgress()
-    cut = cut_sites(packages, max(1, args.limit), args.seed, progress)
-    model = open_generator(settings.generator, settings, progress)
-    plan = CodePlan(monitors, args.max_tokens, args.prompt_tokens)
-    answers = complete_sites(model, cut.sites, plan, progress)
+    with Analyst() as analyst:
+        cut = cut_sites(packages, max(1, args.limit), args.seed, analyst, progress)
+        model = open_generator(settings.generator, settings, progress)
+        plan = CodePlan(monitors, args.max_tokens, args.prompt_tokens)
+        answers = complete_sites(model, cut.sites, plan, analyst, progress)
     if args.out:
         write_json_lines(args.out, answers)
     report = code_report(cut.sites, answers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     from rag.answer import Decode
     from rag.cli.search import checked
     from rag.generate.completion import complete, program_at
+    from rag.generate.monitors.python.analyst import Analyst
     from rag.generate.opening import open_generator
 
     path, line, column = _place(args.place)
@@ -60,9 +62,13 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         stop=[*args.stop, *(["\n"] if args.line else [])],
     )
     decode = checked(decode)
-    model = open_generator(settings.generator, settings)
     on_text = None if wants_json(args) else _stream
-    completion = complete(model, program, decode, monitors=monitors, on_text=on_text)
+    # It gets ready while the model is opened.
+    with Analyst() if monitors else nullcontext() as analyst:
+        model = open_generator(settings.generator, settings)
+        completion = complete(
+            model, program, decode, monitors=monitors, analyst=analyst, on_text=on_text
+        )
     if wants_json(args):
         print_json(completion)
     else:

@@ -18,6 +18,8 @@ from rag.generate.language_model import LanguageModel
 from rag.generate.loop import decode_report, generate
 from rag.generate.monitors.begun import begun_automaton
 from rag.generate.monitors.byte_monitor import ByteMonitor
+from rag.generate.monitors.python.analysis import Analysis
+from rag.generate.monitors.python.analyst import Analyst
 from rag.generate.monitors.python.program import PYTHON_MONITORS, python_monitors
 from rag.generate.monitors.timed import TimedTogether
 from rag.generate.monitors.vocabulary import vocabulary_of
@@ -75,6 +77,7 @@ def complete(
     *,
     monitors: Sequence[str] = PYTHON_MONITORS,
     prompt_tokens: int = PROMPT_TOKENS,
+    analyst: Analyst | None = None,
     memory: DraftMemory | None = None,
     cancel: threading.Event | None = None,
     on_text: Callable[[str], None] | None = None,
@@ -82,7 +85,8 @@ def complete(
     """Write on at the cursor, held to `monitors` of `PYTHON_MONITORS`.
 
     A word that the cursor stands in is written anew, in the tokens that the model prefers, and not
-    told again. `memory` is what completions of one person share: what drafts are made of, and
+    told again. `analyst` is who the monitors ask: this process itself, which is slower, without
+    one. `memory` is what completions of one person share: what drafts are made of, and
     prompts that were read. Raises `InvalidInput` for other monitors, `Unsupported` for a model
     whose tokens cannot be monitored, and as `rag.generate.loop.generate` does.
     """
@@ -95,7 +99,7 @@ def complete(
         if room < 1:
             raise InvalidInput(f"{decode.max_tokens} tokens leave no room for a prompt")
         prompt_ids = token_ids[-room:]
-    held = _held(model, program, before, begun, monitors)
+    held = _held(model, program, before, begun, monitors, analyst)
     told = _Told(begun, on_text)
     with watch.stage("generate"):
         generation = generate(
@@ -129,7 +133,12 @@ def _begun(before: str) -> str:
 
 
 def _held(
-    model: LanguageModel, program: Program, before: str, begun: str, monitors: Sequence[str]
+    model: LanguageModel,
+    program: Program,
+    before: str,
+    begun: str,
+    monitors: Sequence[str],
+    analyst: Analyst | None,
 ) -> TimedTogether | None:
     """What the text is held to. The word that was begun comes first: it stands there already."""
     found: list[Constraint] = []
@@ -138,7 +147,10 @@ def _held(
     vocabulary = vocabulary_of(model)
     if begun:
         found.append(ByteMonitor(begun_automaton(begun), vocabulary))
-    found += python_monitors(vocabulary, before, program.after, program.path, monitors)
+    if monitors:
+        opened = Analysis if analyst is None else analyst.open
+        analysis = opened(program.path, program.after)
+        found += python_monitors(vocabulary, analysis, before, program.after, monitors)
     return TimedTogether(found)
 
 

@@ -12,9 +12,16 @@ from eval.code_sites import MIN_LINES, PACKAGES, Site, cut_sites, dereferences, 
 from indexes.errors import InvalidInput
 from rag.cli.main import main
 from rag.generate.completion import Program, program_at
+from rag.generate.monitors.python.analyst import Analyst
 from rag.progress import Silent
 
 SOURCE = "\n" * MIN_LINES + 'é = "é.upper"; x = é.upper().lower\nx.y = f"{x.real}" # x.no\n'
+
+
+@pytest.fixture(scope="module")
+def analyst():
+    with Analyst() as opened:
+        yield opened
 
 
 def test_dereferences_are_those_that_are_read():
@@ -31,10 +38,10 @@ def test_a_site_too_near_the_beginning_is_none():
     assert dereferences("import os\nos.path\n") == []
 
 
-def test_members_of_a_program():
-    assert "append" in members(Program("x = []\nx."))
-    assert members(Program("def f(x):\n    x.")) == frozenset()
-    assert members(Program("x = 1.")) == frozenset()
+def test_members_of_a_program(analyst):
+    assert "append" in members(Program("x = []\nx."), analyst)
+    assert members(Program("def f(x):\n    x."), analyst) == frozenset()
+    assert members(Program("x = 1."), analyst) == frozenset()
 
 
 def untimed(site: Site) -> Site:
@@ -43,13 +50,13 @@ def untimed(site: Site) -> Site:
 
 
 @pytest.mark.slow
-def test_sites_of_installed_packages():
-    cut = cut_sites(("packaging", "h11"), 12, 3, Silent())
+def test_sites_of_installed_packages(analyst):
+    cut = cut_sites(("packaging", "h11"), 12, 3, analyst, Silent())
     assert len(cut.sites) == 12
     assert cut.n_tried >= 12
     assert {site.package for site in cut.sites} == {"packaging", "h11"}
     assert len({site.id for site in cut.sites}) == 12
-    again = cut_sites(("packaging", "h11"), 12, 3, Silent())
+    again = cut_sites(("packaging", "h11"), 12, 3, analyst, Silent())
     assert [untimed(site) for site in again.sites] == [untimed(site) for site in cut.sites]
     for site in cut.sites:
         source = site.program.path.read_text()
@@ -61,17 +68,17 @@ def test_sites_of_installed_packages():
 
 
 @pytest.mark.slow
-def test_the_default_packages_have_sites_and_their_names_are_known():
-    cut = cut_sites(PACKAGES, 48, 0, Silent())
+def test_the_default_packages_have_sites_and_their_names_are_known(analyst):
+    cut = cut_sites(PACKAGES, 48, 0, analyst, Silent())
     assert len(cut.sites) == 48
     assert len({site.package for site in cut.sites}) >= 10
     assert sum(site.name in site.known for site in cut.sites) >= 44
 
 
 @pytest.mark.parametrize("package", ["no-such-package-here", "tqdm"])
-def test_packages_that_cannot_be_measured(package):
+def test_packages_that_cannot_be_measured(package, analyst):
     with pytest.raises(InvalidInput, match=package):
-        cut_sites((package,), 5, 0, Silent())
+        cut_sites((package,), 5, 0, analyst, Silent())
 
 
 def answer(number: int, *, monitored: bool, written: str, ms: float) -> SiteAnswer:
@@ -120,9 +127,9 @@ def test_the_command(tiny_generator, tmp_path, monkeypatch, capsys):
     assert "longer a token" in table
 
 
-def test_nothing_to_measure(tiny_generator):
+def test_nothing_to_measure(tiny_generator, analyst):
     with pytest.raises(InvalidInput):
-        complete_sites(None, [], CodePlan(), Silent())
+        complete_sites(None, [], CodePlan(), analyst, Silent())
 
 
 @pytest.mark.slow
@@ -139,7 +146,7 @@ def test_there_are_300_sites_in_10_packages():
 
 
 @pytest.mark.slow
-def test_the_default_generator_writes_members_that_exist():
+def test_the_default_generator_writes_members_that_exist(analyst):
     """The real model: held, every identifier is a member; free, some are not."""
     import os
     from pathlib import Path
@@ -156,9 +163,9 @@ def test_the_default_generator_writes_members_that_exist():
         model = open_generator(settings.generator, settings)
     except ModelError as error:
         pytest.skip(f"absent: {error}")
-    cut = cut_sites(PACKAGES, 16, 1, Silent())
+    cut = cut_sites(PACKAGES, 16, 1, analyst, Silent())
     plan = CodePlan(max_tokens=8, prompt_tokens=128)
-    report = code_report(cut.sites, complete_sites(model, cut.sites, plan, Silent()))
+    report = code_report(cut.sites, complete_sites(model, cut.sites, plan, analyst, Silent()))
     assert report.valid_monitored == 1
     assert report.valid < 1
     assert report.match_monitored >= report.match

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rag.generate.monitors.monitor import Breaker
+from rag.generate.monitors.monitor import Breaker, Foreseeing
 from rag.generate.monitors.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class BreakingMonitor:
         self._breaker = breaker
         self._vocabulary = vocabulary
         self._before = before
+        self._foreseeing = breaker if isinstance(breaker, Foreseeing) else None
         self._broken: dict[tuple[bytes, str], bool] = {}
 
     def start(self, _prompt_ids: Sequence[int]) -> bytes:
@@ -30,7 +31,10 @@ class BreakingMonitor:
 
     def advance(self, state: bytes, token_id: int) -> bytes:
         """With the token."""
-        return state + self._vocabulary.spelling(token_id)
+        state += self._vocabulary.spelling(token_id)
+        if self._foreseeing is not None:
+            self._foreseeing.foresee(self._text(state))
+        return state
 
     def keep(self, _state: bytes) -> torch.Tensor | None:
         """Nothing is known to be wrong before it is asked for."""

@@ -18,7 +18,7 @@ probability worth asking for.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Monitor(Protocol):
@@ -59,4 +59,15 @@ class Breaker(Protocol):
         """Whether the last character of `text`, a closer, is a mistake.
 
         `ahead` is what the same token says after it.
+        """
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A monitor or breaker that can begin to find out what it will be asked."""
+
+    def foresee(self, text: str) -> None:
+        """Hear of the text after each token; returns at once.
+
+        It changes nothing of what the monitor says, only how soon.
         """

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from rag.generate.monitors.automaton import DEAD, AutomatonBuilder, ByteAutomaton
-from rag.generate.monitors.monitor import Monitor
+from rag.generate.monitors.monitor import Foreseeing, Monitor
 from rag.generate.monitors.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class SuggestingMonitor:
         self._monitor = monitor
         self._vocabulary = vocabulary
         self._before = before
+        self._foreseeing = monitor if isinstance(monitor, Foreseeing) else None
         self._automata: dict[frozenset[str], ByteAutomaton] = {}
         self._masks: dict[tuple[frozenset[str], int], torch.Tensor | None] = {}
         self._fired: dict[bytes, Future[frozenset[str]] | None] = {}
@@ -71,7 +72,9 @@ class SuggestingMonitor:
         data = self._vocabulary.spelling(token_id)
         reached = self._read(state, data)
         if reached is None:
-            return _State(state.text + data, frozenset(), _FREE, state.n_sets)
+            reached = _State(state.text + data, frozenset(), _FREE, state.n_sets)
+        if self._foreseeing is not None:
+            self._foreseeing.foresee(self._text(reached.text))
         return reached
 
     def keep(self, state: _State) -> torch.Tensor | None:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from rag.generate.monitors.python.library import library_of, root_of
 from rag.generate.monitors.python.members import names_at
+from rag.generate.monitors.python.program_analysis import Kind, Parameter
 from rag.generate.monitors.python.quickened import quickened
 from rag.generate.monitors.python.used_names import note_names
 
@@ -19,14 +20,6 @@ _LOCK = threading.Lock()
 """Parsed modules are kept by the library for the whole process, and it is not safe for threads."""
 
 Answer = TypeVar("Answer")
-
-
-class Parameter(NamedTuple):
-    """One parameter of a callable; `kind` as of `inspect.Parameter`."""
-
-    name: str
-    kind: str
-    is_required: bool
 
 
 class Analysis:
@@ -55,6 +48,9 @@ class Analysis:
         if text not in self._signatures:
             self._signatures[text] = self._ask(text, _signatures_at, [])
         return self._signatures[text]
+
+    def foresee(self, kind: Kind, text: str) -> None:
+        """Nothing: who asks here waits."""
 
     @cached_property
     def _surroundings(self) -> tuple[Any, Any]:

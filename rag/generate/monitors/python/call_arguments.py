@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rag.generate.monitors.python.analysis import Analysis, Parameter
 from rag.generate.monitors.python.place import Reader, split_arguments
+from rag.generate.monitors.python.program_analysis import Parameter, ProgramAnalysis
 
 _CALLED = re.compile(r"[\w)\]]")
 _NO_CALL = re.compile(
@@ -23,7 +23,7 @@ class CallArguments:
 
     name = "call-arguments"
 
-    def __init__(self, analysis: Analysis, reader: Reader) -> None:
+    def __init__(self, analysis: ProgramAnalysis, reader: Reader) -> None:
         self._analysis = analysis
         self._reader = reader
 
@@ -43,6 +43,12 @@ class CallArguments:
         return bool(signatures) and all(
             _is_mistake(text[-1], ahead, arguments, known) for known in signatures
         )
+
+    def foresee(self, text: str) -> None:
+        """A call that has begun will have arguments."""
+        head = self._head(text)
+        if head is not None:
+            self._analysis.foresee("signatures", head)
 
     def _head(self, text: str) -> str | None:
         """The text up to the bracket of the call that it ends in, if it does."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from rag.generate.monitors.python.analysis import Analysis
 from rag.generate.monitors.python.dereference import WORD
 from rag.generate.monitors.python.place import Reader
+from rag.generate.monitors.python.program_analysis import ProgramAnalysis
 
 _STATEMENT = re.compile(
     r"^[ \t]*from[ \t]+[\w.]+[ \t]+import\b[^\n;(]*(?:\([^)]*)?\Z", re.MULTILINE
@@ -20,7 +20,7 @@ class ImportNames:
     name = "import-names"
     word = WORD
 
-    def __init__(self, analysis: Analysis, reader: Reader) -> None:
+    def __init__(self, analysis: ProgramAnalysis, reader: Reader) -> None:
         self._analysis = analysis
         self._reader = reader
 

@@ -261,7 +261,7 @@ def test_no_token_steps_over_the_monitors() -> None:
     free: list[bool] = []
     for seed in range(7):
         model = spelled_model(WORDS, seed=seed, sharpness=1.0)
-        monitors = Together(python_monitors(vocabulary_of(model), before))
+        monitors = Together(python_monitors(vocabulary_of(model), Analysis(), before))
         for found, constraints in ((held, (monitors,)), (free, ())):
             steering = Steering(constraints=(FusedFirst(), *constraints))
             made = generate(model, [2], Decode(8, 1.0, seed=seed), steering=steering)
@@ -279,7 +279,9 @@ def test_after_any_rollbacks_masks_are_those_of_a_replay(steps: list[tuple[int, 
     scores = torch.zeros(model.vocabulary_size)
 
     def fresh() -> ConstraintTrack:
-        return ConstraintTrack(python_monitors(vocabulary_of(model), PROGRAM + "y = builder"), [0])
+        return ConstraintTrack(
+            python_monitors(vocabulary_of(model), Analysis(), PROGRAM + "y = builder"), [0]
+        )
 
     track, kept = fresh(), list[int]()
     for choice, n_back in steps:
