@@ -276,13 +276,24 @@ def is_plain(shape: BertShape) -> bool:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checked folder, by their names without the prefix `bert.`."""
+    """All tensors of a checked folder, by their names without the prefix `bert.`.
+
+    Old checkpoints call a norm's weight gamma and its bias beta.
+    """
     from safetensors.torch import load_file
 
     found: dict[str, Any] = {}
     for file in check_folder(folder):
         found |= load_file(file)
-    return {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
+    return {_name(name): tensor for name, tensor in found.items()}
+
+
+def _name(published: str) -> str:
+    name = published.removeprefix(PREFIX)
+    for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def copy_tensors(

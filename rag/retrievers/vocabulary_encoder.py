@@ -37,11 +37,20 @@ class VocabularyEncoder:
     """Owns a `model` and its tokeniser. Safe for threads."""
 
     def __init__(
-        self, side: Side, *, echo: bool, max_tokens: int, device: str, batch_tokens: int
+        self,
+        side: Side,
+        *,
+        echo: bool,
+        max_tokens: int,
+        device: str,
+        batch_tokens: int,
+        is_trained: bool = False,
     ) -> None:
         if side.folder is None or side.head == "none":
             raise ModelError("a model with a head over the vocabulary is needed")
-        self.model = VocabularyModel(side.folder, head=side.head, device=device, second_half=echo)
+        self.model = VocabularyModel(
+            side.folder, head=side.head, device=device, second_half=echo, is_trained=is_trained
+        )
         limit = self.model.longest or max_tokens
         self.max_tokens = min(max_tokens, (limit - 1) // 2 if echo else limit)
         self._tokenizer = ModelTokenizer(side.folder, self.max_tokens)

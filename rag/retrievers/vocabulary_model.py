@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from indexes.errors import ModelError, Unsupported
+from rag.models.safety import read_object
 from rag.models.torch_runtime import quiet_transformers
 from rag.retrievers.max_pooling import Activation, Pooling, pool
 from rag.retrievers.screened_pooling import ScreenedHead
@@ -27,21 +28,51 @@ class VocabularyModel:
     model's last layer, the projection onto the vocabulary, is taken out: what the model then
     returns is that layer's input, and `pool` does the product. With `second_half` each row is a
     text twice over and only its second reading counts: a causal model has then seen all of the
-    text at each position (Springer et al. 2024; Echo-Mistral-SPLADE, Doshi et al. 2024).
+    text at each position (Springer et al. 2024; Echo-Mistral-SPLADE, Doshi et al. 2024). With
+    `is_trained` it is transformers' own model, which can be trained and saved.
     """
 
-    def __init__(self, folder: Path, *, head: Head, device: str, second_half: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        head: Head,
+        device: str,
+        second_half: bool = False,
+        is_trained: bool = False,
+    ) -> None:
         self.name = folder.name
         self._device = device
         self._second_half = second_half
+        self._screened = ScreenedHead()
+        self.module: Any
+        self.head: torch.nn.Linear
+        self.longest: int | None
+        if is_trained or head == "causal" or not self._opened(folder):
+            self._open_any(folder, head)
+
+    def _opened(self, folder: Path) -> bool:
+        """Whether it is a plain BERT, which is then open: the same, and soon."""
+        from rag.retrievers.masked_bert import open_masked_bert
+
+        found = open_masked_bert(folder)
+        if found is None:
+            return False
+        module, projection = found
+        self.longest = module.encoder.shape.max_position_embeddings
+        self._pad = (read_object(folder / "config.json") or {}).get("pad_token_id") or 0
+        self._head_name = ""
+        self.module, self.head = module.to(self._device), projection.to(self._device)
+        return True
+
+    def _open_any(self, folder: Path, head: Head) -> None:
         model = _load(folder, head)
-        self.longest: int | None = _positions(model.config)
+        self.longest = _positions(model.config)
         self._pad = getattr(model.config, "pad_token_id", None) or 0
         logits = _probe(model)
         self._head_name, projection = _take_head_out(model, folder)
-        self.module: Any = model.to(device).eval()
-        self.head = projection.to(device)
-        self._screened = ScreenedHead()
+        self.module = model.to(self._device).eval()
+        self.head = projection.to(self._device)
         self._check(logits)
 
     @property
@@ -98,7 +129,10 @@ class VocabularyModel:
         return found[mask.bool().to(self._device)], lengths
 
     def save(self, folder: Path) -> None:
-        """Write configuration and weights, the head in its place, as transformers reads them."""
+        """Write configuration and weights, the head in its place, as transformers reads them.
+
+        For one that was opened with `is_trained`.
+        """
         import torch
 
         self.module.set_submodule(self._head_name, self.head)

@@ -58,6 +58,7 @@ class VocabularyNetwork:
             max_tokens=max_tokens,
             device=device,
             batch_tokens=1,
+            is_trained=True,
         )
         self.model = self._encoder.model
         self._adapters = None
