@@ -22,7 +22,7 @@ def compiler(*sources: Path, **options: Any) -> Callable[[Function], Function]:
 
     It lets go of the interpreter's lock. numba keeps compiled code until the file of the function
     changes, though it holds what was called in other files too: with `sources`, all files whose
-    compiled functions call each other's, it is kept until one of them changes.
+    compiled functions it may call, it is kept until one of them or its own changes.
     """
 
     def compiled(function: Function) -> Function:
@@ -31,7 +31,8 @@ def compiler(*sources: Path, **options: Any) -> Callable[[Function], Function]:
         except RuntimeError:  # no folder to keep the compiled code in
             return numba.njit(nogil=True, **options)(function)  # type: ignore[no-any-return]
         if sources:
-            found._cache._cache_file._source_stamp = _digest(sources)
+            own = Path(function.__code__.co_filename)
+            found._cache._cache_file._source_stamp = _digest((*sources, own))
         return found  # type: ignore[no-any-return]
 
     return compiled

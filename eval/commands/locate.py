@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from eval.commands.flags import add_sample_flag
 from eval.commands.text_table import write_table
 from indexes.errors import UsageError
+from rag.models.torch_runtime import Precision
 
 if TYPE_CHECKING:
     from eval.locate import LocateRecord
@@ -48,6 +49,11 @@ def add_parser(subparsers: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="dense retrievers encode in half precision where the CPU computes it",
     )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="what GeAR computes in; default: what is quickest here",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     add_sample_flag(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="one record (JSON) a file")
@@ -72,6 +78,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         settings.cache,
         device=settings.device,
         batch_tokens=settings.encode_batch_tokens,
+        precision=args.precision,
     )
     for path in args.data:
         asked = sample(read_located(path), args.limit_questions, args.seed)

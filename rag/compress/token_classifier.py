@@ -84,7 +84,7 @@ class TokenClassifier:
             min(batch_tokens, CPU_BATCH_TOKENS) if device == "cpu" else batch_tokens
         )
         self._has_types = getattr(self.module.config, "type_vocab_size", 0) > 1
-        fixed = precision == "int16" and device == "cpu"
+        fixed = precision in ("int16", "int8") and device == "cpu"
         self._fixed = fixed_classifier(self.module) if fixed else None
         self._workers = WorkerThreads(torch.get_num_threads() if device == "cpu" else 1)
 

@@ -54,8 +54,8 @@ class ReadDocument(NamedTuple):
 class Locator:
     """Owns a loaded model. Nothing is changed by locating: it is safe for threads.
 
-    Left out, the precision is half where torch computes that fast, else fixed point where the
-    processor does.
+    Left out, the precision is half where torch computes that fast, else fixed point of bytes where
+    the processor does: pointing needs less than vectors that are kept.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Locator:
         batch_tokens: int,
         precision: Precision | None = None,
     ) -> None:
-        self._precision = precision or inference_precision(network.device)
+        self._precision = precision or _locating_precision(network.device)
         self.network = network.stored_in(self._precision).seal()
         self.shape = network.shape
         self.tokens = GearTokens(tokenizer)
@@ -134,8 +134,9 @@ class Locator:
 
     def _computing(self) -> AbstractContextManager[Any]:
         """Weights stored in half precision are computed in it as they are."""
-        wanted = self._precision == "int16"
-        return computing_in("int16", self._device) if wanted else nullcontext()
+        if self._precision in ("int16", "int8"):
+            return computing_in(self._precision, self._device)
+        return nullcontext()
 
     def shares(
         self, question: ReadQuestion, documents: Sequence[ReadDocument], how: Aggregation
@@ -169,10 +170,22 @@ class Locator:
         return scores.softmax(-1).nan_to_num().cpu()
 
 
-def open_locator(model: ResolvedModel, cache: Path, *, device: str, batch_tokens: int) -> Locator:
+def open_locator(
+    model: ResolvedModel,
+    cache: Path,
+    *,
+    device: str,
+    batch_tokens: int,
+    precision: Precision | None = None,
+) -> Locator:
     """Load a GeAR folder. Raises what `open_network` raises."""
     network, tokenizer = open_network(model, cache, device)
-    return Locator(network, tokenizer, batch_tokens=batch_tokens)
+    return Locator(network, tokenizer, batch_tokens=batch_tokens, precision=precision)
+
+
+def _locating_precision(device: torch.device) -> Precision:
+    quickest = inference_precision(device)
+    return "int8" if quickest == "int16" else quickest
 
 
 def _joined(text: ReadText, rows: Sequence[torch.Tensor]) -> ReadDocument:

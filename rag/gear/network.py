@@ -27,9 +27,9 @@ from rag.models.bert_layers import (
     read_tensors,
     shared_encoder,
 )
-from rag.models.fixed_layers import fixes
+from rag.models.fixed_layers import rounding_for
 from rag.models.resolver import ResolvedModel, resolve
-from rag.models.torch_runtime import Precision
+from rag.models.torch_runtime import Precision, Rounding
 
 WEIGHTS = "model.safetensors"
 
@@ -73,7 +73,7 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self.shape = shape
         self._base = (base,)
         self._sealed = False
-        self._fixed: list[FixedFusion] = []
+        self._fixed: dict[Rounding, FixedFusion] = {}
         self.upper = base.upper(shape.n_shared)
         self.fusion = FusionBlocks(base.shape)
         self.decoder = TextDecoder(base.shape, shape.n_decoder_layers, shape.decoder_inner)
@@ -109,12 +109,13 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self._sealed = True
         return self
 
-    def _fixed_fusion(self) -> FixedFusion:
-        if not self._fixed:
-            lower = [(self.base.stack.fixed_layers(), n) for n in range(self.upper.first)]
-            upper = [(self.upper.fixed_layers(), n) for n in range(len(self.upper.layers))]
-            self._fixed = [FixedFusion([*lower, *upper], self.fusion.blocks)]
-        return self._fixed[0]
+    def _fixed_fusion(self, rounding: Rounding) -> FixedFusion:
+        if rounding not in self._fixed:
+            stack, upper = (part.fixed_layers(rounding) for part in (self.base.stack, self.upper))
+            layers = [(stack, number) for number in range(self.upper.first)]
+            layers += [(upper, number) for number in range(len(self.upper.layers))]
+            self._fixed[rounding] = FixedFusion(layers, self.fusion.blocks, rounding)
+        return self._fixed[rounding]
 
     @property
     def encoder(self) -> GearBiEncoder:
@@ -124,8 +125,9 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
     def fuse(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Memory) -> Fusion:
         """Questions `[B, M]`, each with its document."""
         states = self.base.embed(ids)
-        if self._sealed and fixes(states, self.encoder.layers()[0]):
-            return self._fixed_fusion().fuse(states, mask, memory)
+        rounding = rounding_for(states, self.encoder.layers()[0]) if self._sealed else None
+        if rounding is not None:
+            return self._fixed_fusion(rounding).fuse(states, mask, memory)
         return self.fusion.fuse(self.encoder.layers(), states, mask, memory)
 
     def decode(self, ids: torch.Tensor, fused: Memory) -> torch.Tensor:

@@ -25,9 +25,10 @@ from torch.nn import functional
 
 from indexes.errors import ModelError, Unsupported
 from rag.models.fixed_encoder import FixedEncoder
-from rag.models.fixed_layers import FixedStack, fix_layers, fixes, run_fixed
+from rag.models.fixed_layers import FixedStack, fix_layers, rounding_for, run_fixed
 from rag.models.packed_layers import PackedLayer, packs
 from rag.models.safety import check_folder, read_object
+from rag.models.torch_runtime import Rounding
 
 LAYER = "encoder.layer."
 PREFIX = "bert."
@@ -114,7 +115,7 @@ class BertLayers(nn.Module):  # type: ignore[misc]
         self.layers = nn.ModuleList(BertLayer(shape) for _ in range(n_layers))
         self._sealed = False
         self._packed: list[PackedLayer] = []
-        self._fixed: list[FixedStack] = []
+        self._fixed: dict[Rounding, FixedStack] = {}
 
     def seal(self) -> BertLayers:
         """Promise that the weights stay as they are: copies in other layouts may compute for them.
@@ -139,8 +140,8 @@ class BertLayers(nn.Module):  # type: ignore[misc]
         """
         start = 0 if first is None else first - self.first
         end = len(self.layers) if last is None else last - self.first
-        if self.can_fix(states):
-            return run_fixed(self.fixed_layers(), states, mask, start, end)
+        if (rounding := self.rounding_for(states)) is not None:
+            return run_fixed(self.fixed_layers(rounding), states, mask, start, end)
         read = None if mask is None else mask[:, None, None, :]
         layers = self._packed_layers() if self._sealed and packs(states) else self.layers
         for layer in layers[start:end]:
@@ -153,15 +154,17 @@ class BertLayers(nn.Module):  # type: ignore[misc]
             self._packed = [PackedLayer(layer) for layer in self.layers]
         return self._packed
 
-    def can_fix(self, states: torch.Tensor) -> bool:
-        """Whether states like these are to be computed in fixed point, and can be."""
-        return self._sealed and len(self.layers) > 0 and fixes(states, self.layers[0])
+    def rounding_for(self, states: torch.Tensor) -> Rounding | None:
+        """The fixed point that states like these are to be computed in, if they can be."""
+        if not self._sealed or not len(self.layers):
+            return None
+        return rounding_for(states, self.layers[0])
 
-    def fixed_layers(self) -> FixedStack:
+    def fixed_layers(self, rounding: Rounding) -> FixedStack:
         """All layers in fixed point, made once as those are."""
-        if not self._fixed:
-            self._fixed = [fix_layers(self.layers)]
-        return self._fixed[0]
+        if rounding not in self._fixed:
+            self._fixed[rounding] = fix_layers(self.layers, rounding)
+        return self._fixed[rounding]
 
     def published(self) -> dict[str, nn.Parameter]:
         """The weights by the names that checkpoints have for them."""
@@ -189,7 +192,7 @@ class BertEncoder(nn.Module):  # type: ignore[misc]
         self.types = nn.Embedding(shape.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, eps=shape.layer_norm_eps)
         self.stack = BertLayers(shape, 0, shape.num_hidden_layers)
-        self._fixed: list[FixedEncoder] = []
+        self._fixed: dict[Rounding, FixedEncoder] = {}
 
     def embed(self, ids: torch.Tensor, types: torch.Tensor | None = None) -> torch.Tensor:
         """Token ids int64 `[B, L]` → states `[B, L, d]`; without `types` of the first segment."""
@@ -211,11 +214,12 @@ class BertEncoder(nn.Module):  # type: ignore[misc]
 
     def fixed(self) -> FixedEncoder | None:
         """All of it in fixed point, made once; None where that is not wanted or cannot be."""
-        if not self.stack.can_fix(self.words.weight):
+        rounding = self.stack.rounding_for(self.words.weight)
+        if rounding is None:
             return None
-        if not self._fixed:
-            self._fixed = [FixedEncoder(self, self.stack.fixed_layers())]
-        return self._fixed[0]
+        if rounding not in self._fixed:
+            self._fixed[rounding] = FixedEncoder(self, self.stack.fixed_layers(rounding))
+        return self._fixed[rounding]
 
     def upper(self, first: int) -> BertLayers:
         """Layers from `first` up as a stack of its own, with a copy of the weights."""

@@ -1,10 +1,12 @@
-"""Self-attention of one text in 16-bit fixed point: head by head, some queries at a time.
+"""Attention to one text in 16-bit fixed point: head by head, some queries at a time.
 
 Keys and values are laid out as weights of a product, a head's at a time; what the softmax gives is
 rounded as rows of the other. See `rag.models.fixed_point`.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,11 +27,30 @@ from rag.models.vector_code import COLUMNS, compiled, larger
 _LOG2_E = np.float32(1.44269504088896341)
 
 
+class Read(NamedTuple):
+    """A text that is attended to: rows `[l, ...]`, and where keys and values begin in each."""
+
+    rows: Floats
+    keys_at: int
+    values_at: int
+
+
 @compiled
 def attend(read: Floats, n_heads: int, mixed: Floats) -> None:
     """A text's queries, keys and values side by side `[l, 3 d]` → what its heads read `[l, d]`."""
-    n_rows = len(read)
-    width = read.shape[1] // 3
+    width = mixed.shape[1]
+    unseen = np.empty((0, 0, 0), np.float32)
+    look(read, Read(read, width, 2 * width), n_heads, mixed, unseen)
+
+
+@compiled
+def look(asked: Floats, read: Read, n_heads: int, mixed: Floats, attention: Floats) -> None:
+    """Queries `[m, d...]` and a text → what the heads read of it, `mixed` `[m, d]`.
+
+    The heads' attention is written to `attention` `[heads, m, l...]`, if that has any room.
+    """
+    n_asked, width = mixed.shape
+    n_rows = len(read.rows)
     size = width // n_heads
     n_panels = (n_rows + COLUMNS - 1) // COLUMNS
     n_columns = n_panels * COLUMNS
@@ -38,7 +59,7 @@ def attend(read: Floats, n_heads: int, mixed: Floats) -> None:
     values = np.zeros((size // COLUMNS, n_columns // 2, COLUMNS, 2), np.int16)
     value_scales = np.empty(size, np.float32)
     nothing = np.zeros(max(n_columns, size), np.float32)
-    asked = np.zeros((ROWS, size), np.int16)
+    numbers = np.zeros((ROWS, size), np.int16)
     ask_scales = np.empty(ROWS, np.float32)
     weights = np.zeros((ROWS, n_columns), np.int16)
     weight_scales = np.empty(ROWS, np.float32)
@@ -48,16 +69,29 @@ def attend(read: Floats, n_heads: int, mixed: Floats) -> None:
     by_value = FixedWeights(values, value_scales, nothing)
     for head in range(n_heads):
         at = head * size
-        _fix_keys(read, width + at, size, keys, key_scales)
-        _fix_values(read, 2 * width + at, size, values, value_scales)
-        for top in range(0, n_rows, ROWS):
-            height = min(ROWS, n_rows - top)
+        _fix_keys(read.rows, read.keys_at + at, size, keys, key_scales)
+        _fix_values(read.rows, read.values_at + at, size, values, value_scales)
+        for top in range(0, n_asked, ROWS):
+            height = min(ROWS, n_asked - top)
             for row in range(height):
-                ask_scales[row] = shrink * fix_row(read[top + row, at : at + size], asked[row])
-            multiply(asked, ask_scales, height, by_key, scores, 0, 0)
+                question = asked[top + row, at : at + size]
+                ask_scales[row] = shrink * fix_row(question, numbers[row])
+            multiply(numbers, ask_scales, height, by_key, scores, 0, 0)
             for row in range(height):
                 weight_scales[row] = fix_softmax(scores[row, :n_rows], weights[row])
+                if len(attention):
+                    _write_shares(scores[row, :n_rows], attention[head, top + row])
             multiply(weights, weight_scales, height, by_value, mixed, top, at)
+
+
+@compiled
+def _write_shares(parts: Floats, shares: Floats) -> None:
+    """Parts, not all 0, so that they sum to 1."""
+    total = np.float32(0)
+    for place in range(len(parts)):
+        total += parts[place]
+    for place in range(len(parts)):
+        shares[place] = parts[place] / total
 
 
 @compiled

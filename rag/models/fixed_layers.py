@@ -1,40 +1,37 @@
-"""BERT layers in 16-bit fixed point: rows of all texts end to end, without padding.
+"""BERT layers in fixed point, 16 bits or bytes: rows of all texts end to end, without padding.
 
 What is between two attentions is done for a block of rows at a time, so that its intermediate
-numbers never leave a core's cache; attention is done text by text and head by head.
+numbers never leave a core's cache; attention is done text by text and head by head, in 16 bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rag.models.fixed_attention import attend
-from rag.models.fixed_point import (
-    FixedWeights,
-    Floats,
-    Shorts,
-    fix_weights,
-    fixed_rows,
-    multiply,
+from rag.models.byte_code import GROUP
+from rag.models.dense_product import (
+    BLOCK_ROWS,
+    DenseWeights,
+    Stacked,
+    layer_of,
+    multiply_rows,
+    project,
+    round_dense,
+    stacked,
 )
+from rag.models.fixed_attention import attend
+from rag.models.fixed_point import Floats
 from rag.models.row_code import add_and_norm, gelu
-from rag.models.torch_runtime import fixed_point_wanted
+from rag.models.torch_runtime import Rounding, rounding_wanted
 from rag.models.vector_code import COLUMNS, compiled, multiplies_shorts
 
 if TYPE_CHECKING:
     from rag.models.bert_layers import BertLayer
-
-BLOCK_ROWS = 48
-"""A multiple of a tile's rows; a block's numbers fit a core's second cache."""
-
-
-Product = tuple[Shorts, Floats, Floats]
-"""A dense layer of all layers of a stack: panels, scales and bias of each, one after the other."""
 
 
 class FixedStack(NamedTuple):
@@ -44,7 +41,7 @@ class FixedStack(NamedTuple):
     those are what compiled code is handed fastest.
     """
 
-    products: tuple[Product, Product, Product, Product]
+    products: tuple[Stacked, Stacked, Stacked, Stacked]
     norms: Floats
     n_heads: int
     eps: float
@@ -52,8 +49,7 @@ class FixedStack(NamedTuple):
     def part(self, first: int, last: int) -> FixedStack:
         """Layers `first` to before `last`; nothing is copied."""
         read, attended, inner, outer = (
-            (panels[first:last], scales[first:last], bias[first:last])
-            for panels, scales, bias in self.products
+            tuple(arrays[first:last] for arrays in product) for product in self.products
         )
         return self._replace(products=(read, attended, inner, outer), norms=self.norms[first:last])
 
@@ -61,34 +57,25 @@ class FixedStack(NamedTuple):
 class LayerWeights(NamedTuple):
     """One layer of a stack."""
 
-    read: FixedWeights
-    attended: FixedWeights
-    inner: FixedWeights
-    outer: FixedWeights
+    read: DenseWeights
+    attended: DenseWeights
+    inner: DenseWeights
+    outer: DenseWeights
     norms: Floats
 
 
-def fix_layers(layers: Sequence[BertLayer]) -> FixedStack:
+def fix_layers(layers: Sequence[BertLayer], rounding: Rounding) -> FixedStack:
     """Layers of one shape as they are now."""
+
+    def product(*names: str) -> Stacked:
+        parts = [[getattr(layer, name) for name in names] for layer in layers]
+        return stacked([round_dense(part, rounding) for part in parts])
+
     return FixedStack(
-        (
-            _stacked([[layer.query, layer.key, layer.value] for layer in layers]),
-            _stacked([[layer.attended] for layer in layers]),
-            _stacked([[layer.inner] for layer in layers]),
-            _stacked([[layer.outer] for layer in layers]),
-        ),
+        (product("query", "key", "value"), product("attended"), product("inner"), product("outer")),
         np.stack([_norms(layer) for layer in layers]),
         layers[0].n_heads,
         float(layers[0].attended_norm.eps),
-    )
-
-
-def _stacked(layers: Sequence[Sequence[Any]]) -> Product:
-    fixed = [fix_dense(parts) for parts in layers]
-    return (
-        np.stack([one.panels for one in fixed]),
-        np.stack([one.scales for one in fixed]),
-        np.stack([one.bias for one in fixed]),
     )
 
 
@@ -97,34 +84,11 @@ def _norms(layer: BertLayer) -> Floats:
     return np.stack([[part.detach().numpy() for part in pair] for pair in parts])
 
 
-def fix_dense(layers: Sequence[Any]) -> FixedWeights:
-    """Dense layers that read the same, as one."""
-    weight = torch.cat([layer.weight for layer in layers]).detach()
-    bias = torch.cat([layer.bias for layer in layers]).detach()
-    return fix_weights(weight.numpy(), bias.numpy())
-
-
-@compiled
-def project(rows: Floats, panels: Shorts, scales: Floats, bias: Floats) -> Floats:
-    """Rows `[m, d]` by a dense layer: `[m, n]`."""
-    return _project(rows, FixedWeights(panels, scales, bias))
-
-
-@compiled
-def _project(rows: Floats, weights: FixedWeights) -> Floats:
-    found = np.empty((len(rows), len(weights.bias)), np.float32)
-    for top in range(0, len(rows), BLOCK_ROWS):
-        block = rows[top : top + BLOCK_ROWS]
-        numbers, scales = fixed_rows(block)
-        multiply(numbers, scales, len(block), weights, found, top, 0)
-    return found
-
-
 @compiled
 def run_layers(
     states: Floats,
     bounds: NDArray[np.int64],
-    products: tuple[Product, Product, Product, Product],
+    products: tuple[Stacked, Stacked, Stacked, Stacked],
     norms: Floats,
     n_heads: int,
     eps: float,
@@ -135,13 +99,13 @@ def run_layers(
     """
     for number in range(len(norms)):
         layer = LayerWeights(
-            _chosen(products[0], number),
-            _chosen(products[1], number),
-            _chosen(products[2], number),
-            _chosen(products[3], number),
+            layer_of(products[0], number),
+            layer_of(products[1], number),
+            layer_of(products[2], number),
+            layer_of(products[3], number),
             norms[number],
         )
-        read = _project(states, layer.read)
+        read = project(states, layer.read)
         mixed = np.empty(states.shape, np.float32)
         for text in range(len(bounds) - 1):
             first, last = bounds[text], bounds[text + 1]
@@ -153,50 +117,44 @@ def run_layers(
 
 
 @compiled
-def _chosen(product: Product, number: int) -> FixedWeights:
-    return FixedWeights(product[0][number], product[1][number], product[2][number])
-
-
-@compiled
 def _after_attention(
     states: Floats, mixed: Floats, layer: LayerWeights, eps: float, found: Floats
 ) -> None:
     """The rest of a layer: `states` is what it read, `mixed` what its heads made of it."""
     rows = min(len(states), BLOCK_ROWS)
     summed = np.empty((rows, states.shape[1]), np.float32)
-    hidden = np.empty((rows, len(layer.inner.bias)), np.float32)
+    hidden = np.empty((rows, layer.inner.panels.shape[0] * COLUMNS), np.float32)
     for top in range(0, len(states), BLOCK_ROWS):
         n_rows = min(BLOCK_ROWS, len(states) - top)
-        numbers, scales = fixed_rows(mixed[top : top + n_rows])
-        multiply(numbers, scales, n_rows, layer.attended, summed, 0, 0)
+        multiply_rows(mixed[top : top + n_rows], layer.attended, summed, 0)
         for row in range(n_rows):
             add_and_norm(summed[row], states[top + row], layer.norms[0], eps)
-        numbers, scales = fixed_rows(summed[:n_rows])
-        multiply(numbers, scales, n_rows, layer.inner, hidden, 0, 0)
+        multiply_rows(summed[:n_rows], layer.inner, hidden, 0)
         for row in range(n_rows):
             gelu(hidden[row])
-        numbers, scales = fixed_rows(hidden[:n_rows])
-        multiply(numbers, scales, n_rows, layer.outer, found, top, 0)
+        multiply_rows(hidden[:n_rows], layer.outer, found, top)
         for row in range(n_rows):
             add_and_norm(found[top + row], summed[row], layer.norms[1], eps)
 
 
-def fixes(states: torch.Tensor, layer: BertLayer) -> bool:
-    """Whether states are to be computed in fixed point, and layers like this one can be."""
-    return (
-        fixed_point_wanted()
-        and multiplies_shorts()
+def rounding_for(states: torch.Tensor, layer: BertLayer) -> Rounding | None:
+    """The fixed point that states are to be computed in, if layers like this one can be."""
+    rounding = rounding_wanted()
+    if rounding is None or not (
+        multiplies_shorts()
         and states.dtype == torch.float32
         and states.device.type == "cpu"
         and torch.is_inference_mode_enabled()
-        and _fills_tiles(layer)
-    )
+        and _fills_tiles(layer, rounding)
+    ):
+        return None
+    return rounding
 
 
-def _fills_tiles(layer: BertLayer) -> bool:
+def _fills_tiles(layer: BertLayer, rounding: Rounding) -> bool:
     width, wide = layer.attended.weight.shape[0], layer.inner.weight.shape[0]
-    sizes = width, wide, width // layer.n_heads
-    return all(size % COLUMNS == 0 for size in sizes)
+    whole = GROUP if rounding == "int8" else COLUMNS
+    return not (width % whole or wide % whole or width // layer.n_heads % COLUMNS)
 
 
 def run_fixed(

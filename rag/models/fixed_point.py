@@ -25,8 +25,6 @@ Shorts = NDArray[np.int16]
 ROWS = 6
 """Of a tile at most: twelve vectors of sums leave four of the sixteen registers to work in."""
 
-LEAST_ROWS = 4
-
 LENGTH = np.float32(46_300.0)
 """Longest row in fixed point: the square root of 2^31, less what rounding may add."""
 
@@ -66,17 +64,17 @@ def fix_weights(weight: Floats, bias: Floats) -> FixedWeights:
 
 
 @compiled
-def tile_height(n_rows: int) -> int:
-    """Rows of a tile such that few are left empty in the last."""
-    n_tiles = (n_rows + ROWS - 1) // ROWS
-    return max(LEAST_ROWS, (n_rows + n_tiles - 1) // n_tiles)
+def tile_height(n_rows: int, most: int) -> int:
+    """Rows of a tile, `most` or one or two fewer, such that few are left empty in the last."""
+    n_tiles = (n_rows + most - 1) // most
+    return max(most - 2, (n_rows + n_tiles - 1) // n_tiles)
 
 
 @compiled
 def fixed_rows(rows: Floats) -> tuple[Shorts, Floats]:
     """Rows `[m, d]` → numbers int16 and a scale each, with empty rows to fill the last tile."""
     n_rows, width = rows.shape
-    height = tile_height(n_rows)
+    height = tile_height(n_rows, ROWS)
     n_filled = (n_rows + height - 1) // height * height
     numbers = np.empty((n_filled, width), np.int16)
     scales = np.zeros(n_filled, np.float32)
@@ -119,7 +117,7 @@ def multiply(
     They go to found `[..., ...]` from row `first` and column `left` on. The rows are filled up as
     `fixed_rows` does.
     """
-    height = tile_height(n_rows)
+    height = tile_height(n_rows, ROWS)
     n_panels, n_pairs = fixed.panels.shape[:2]
     stride, out_stride = 4 * n_pairs, found.strides[0]
     spare = np.empty((ROWS, COLUMNS), np.float32)

@@ -10,11 +10,14 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any, Literal
 
-Precision = Literal["float32", "bfloat16", "int16"]
-"""What products are computed in. `int16` is fixed point (`rag.models.fixed_point`), for encoders
-alone and on CPUs with AVX2; elsewhere it is float32."""
+Rounding = Literal["int16", "int8"]
+"""Fixed point of 16 bits (`rag.models.fixed_point`) or of bytes (`rag.models.byte_point`)."""
 
-_FIXED: ContextVar[bool] = ContextVar("fixed point", default=False)
+Precision = Literal["float32", "bfloat16", "int16", "int8"]
+"""What products are computed in. Fixed point is for encoders alone, and on CPUs with AVX2;
+elsewhere it is float32."""
+
+_ROUNDING: ContextVar[Rounding | None] = ContextVar("fixed point", default=None)
 
 _LOADING = threading.Lock()
 """One load at a time changes these settings, and puts them back."""
@@ -62,8 +65,8 @@ def computing_in(precision: Precision, device: Any) -> AbstractContextManager[An
 
     if precision == "float32":
         return nullcontext()
-    if precision == "int16":
-        return _in_fixed_point()
+    if precision in ("int16", "int8"):
+        return _in_fixed_point(precision)
     casting: AbstractContextManager[Any] = torch.autocast(
         torch.device(device).type, dtype=torch.bfloat16
     )
@@ -71,17 +74,17 @@ def computing_in(precision: Precision, device: Any) -> AbstractContextManager[An
 
 
 @contextmanager
-def _in_fixed_point() -> Iterator[None]:
-    before = _FIXED.set(True)
+def _in_fixed_point(rounding: Rounding) -> Iterator[None]:
+    before = _ROUNDING.set(rounding)
     try:
         yield
     finally:
-        _FIXED.reset(before)
+        _ROUNDING.reset(before)
 
 
-def fixed_point_wanted() -> bool:
-    """Whether this is inside `computing_in("int16", ...)`."""
-    return _FIXED.get()
+def rounding_wanted() -> Rounding | None:
+    """What the innermost `computing_in` around this says, if it is of fixed point."""
+    return _ROUNDING.get()
 
 
 @contextmanager

@@ -16,15 +16,22 @@ from numba.extending import intrinsic
 
 from indexes.compiled_loops import compiler
 
-STAMPED = ("vector_code", "row_code", "fixed_point", "fixed_attention", "fixed_layers")
+STAMPED = (
+    "vector_code",
+    "row_code",
+    "fixed_point",
+    "byte_code",
+    "byte_point",
+    "dense_product",
+    "fixed_attention",
+    "fixed_layers",
+)
 """Modules whose compiled functions call each other's."""
 
-compiled = compiler(
-    *(Path(__file__).with_name(f"{name}.py") for name in STAMPED),
-    fastmath=True,
-    error_model="numpy",
-)
+COMPILED_AS = {"fastmath": True, "error_model": "numpy"}
 """Sums may be taken in any order, and a quotient is not checked for zero: both hinder vectors."""
+
+compiled = compiler(*(Path(__file__).with_name(f"{name}.py") for name in STAMPED), **COMPILED_AS)
 
 COLUMNS = 16
 """Of a tile: two vectors of eight sums."""
@@ -111,7 +118,7 @@ def tile(
     return signature, write
 
 
-def _prefetch(builder: Any, place: Any) -> None:
+def prefetch(builder: Any, place: Any) -> None:
     """Have a line of memory fetched into the first cache; a place that is not there is no error."""
     byte, flag = ir.IntType(8).as_pointer(), ir.Constant
     kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
@@ -120,7 +127,8 @@ def _prefetch(builder: Any, place: Any) -> None:
     builder.call(function, [builder.bitcast(place, byte), read, near, data])
 
 
-def _at(builder: Any, address: Any, kind: Any) -> Any:
+def at_address(builder: Any, address: Any, kind: Any) -> Any:
+    """An address as a pointer to a kind of thing."""
     return builder.inttoptr(address, kind.as_pointer())
 
 
@@ -128,7 +136,7 @@ def _number(value: int) -> Any:
     return ir.Constant(WIDE, value)
 
 
-def _spread(builder: Any, value: Any, kind: Any) -> Any:
+def spread(builder: Any, value: Any, kind: Any) -> Any:
     """A value in all eight places of a vector."""
     undefined = ir.Constant(kind, ir.Undefined)
     lone = builder.insert_element(undefined, value, ir.Constant(WORD, 0))
@@ -142,10 +150,10 @@ def _sums(
     kind = ir.FunctionType(SUMS, [SHORTS, SHORTS])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
     starts = [
-        _at(builder, builder.add(rows, builder.mul(stride, _number(row))), WORD)
+        at_address(builder, builder.add(rows, builder.mul(stride, _number(row))), WORD)
         for row in range(n_rows)
     ]
-    weights = _at(builder, panel, SHORTS)
+    weights = at_address(builder, panel, SHORTS)
     before = builder.block
     loop, done = builder.append_basic_block("pairs"), builder.append_basic_block("done")
     builder.branch(loop)
@@ -156,11 +164,11 @@ def _sums(
     first = builder.mul(pair, _number(2))
     places = [builder.gep(weights, [builder.add(first, _number(half))]) for half in range(2)]
     halves = [builder.load(place, align=2) for place in places]
-    _prefetch(builder, builder.gep(weights, [builder.add(first, _number(AHEAD))]))
+    prefetch(builder, builder.gep(weights, [builder.add(first, _number(AHEAD))]))
     sums = []
     for start, total in zip(starts, totals, strict=True):
         two = builder.load(builder.gep(start, [pair]), align=2)
-        repeated = builder.bitcast(_spread(builder, two, SUMS), SHORTS)
+        repeated = builder.bitcast(spread(builder, two, SUMS), SHORTS)
         products = [builder.call(function, [repeated, half]) for half in halves]
         sums.append([builder.add(*both) for both in zip(total, products, strict=True)])
         for running, new in zip(total, sums[-1], strict=True):
@@ -185,15 +193,15 @@ def _scaled(
     """Sums → float32, scaled, with bias, to their places."""
 
     def vectors(address: Any) -> list[Any]:
-        start = _at(builder, address, FLOATS)
+        start = at_address(builder, address, FLOATS)
         return [builder.load(builder.gep(start, [_number(half)]), align=4) for half in range(2)]
 
     by_column, added = vectors(scales), vectors(bias)
-    by_row = _at(builder, row_scales, FLOAT)
+    by_row = at_address(builder, row_scales, FLOAT)
     for row, pair in enumerate(sums):
         scale = builder.load(builder.gep(by_row, [_number(row)]), align=4)
-        factor = _spread(builder, scale, FLOATS)
-        place = _at(builder, builder.add(out, builder.mul(out_stride, _number(row))), FLOATS)
+        factor = spread(builder, scale, FLOATS)
+        place = at_address(builder, builder.add(out, builder.mul(out_stride, _number(row))), FLOATS)
         for half, total in enumerate(pair):
             scaled = builder.fmul(builder.sitofp(total, FLOATS), factor)
             # The product and the sum may become one instruction, and nothing else: a row gets the

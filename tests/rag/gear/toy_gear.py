@@ -18,14 +18,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?!。鲸鱼是哺乳动物企�
 VOCABULARY = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
 
 
-def save_base(folder: Path) -> Path:
+def save_base(folder: Path, width: int = 16) -> Path:
     torch.manual_seed(5)
     config = BertConfig(
         vocab_size=len(VOCABULARY),
-        hidden_size=16,
+        hidden_size=width,
         num_hidden_layers=3,
         num_attention_heads=2,
-        intermediate_size=32,
+        intermediate_size=2 * width,
         max_position_embeddings=64,
     )
     model = BertModel(config)

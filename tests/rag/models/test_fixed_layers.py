@@ -14,7 +14,7 @@ from rag.models import vector_code
 from rag.models.bert_layers import BertEncoder, BertLayer, load_encoder, mean_state, padded
 from rag.models.fixed_attention import attend
 from rag.models.row_code import add_and_norm, fix_softmax, gelu
-from rag.models.torch_runtime import computing_in, fixed_point_wanted
+from rag.models.torch_runtime import Precision, computing_in, rounding_wanted
 from rag.models.vector_code import multiplies_shorts
 
 pytestmark = pytest.mark.skipif(not multiplies_shorts(), reason="the processor has no AVX2")
@@ -31,10 +31,10 @@ def toy(folder: Path, heads: int = 2) -> BertEncoder:
     torch.manual_seed(1)
     config = BertConfig(
         vocab_size=30,
-        hidden_size=32,
+        hidden_size=64,
         num_hidden_layers=4,
         num_attention_heads=heads,
-        intermediate_size=64,
+        intermediate_size=128,
         max_position_embeddings=40,
         initializer_range=0.2,
     )
@@ -46,8 +46,13 @@ def toy(folder: Path, heads: int = 2) -> BertEncoder:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS[3:], [[2, 9, 9, 3]] * 3])
+@pytest.mark.parametrize(("precision", "off"), [("int16", 2e-3), ("int8", 0.25)])
 def test_states_are_close_to_those_of_the_plain_layers(
-    encoder: BertEncoder, rows: list[list[int]], monkeypatch: pytest.MonkeyPatch
+    encoder: BertEncoder,
+    rows: list[list[int]],
+    precision: Precision,
+    off: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids, mask = padded(rows, 0, "cpu")
     with torch.inference_mode():
@@ -55,10 +60,10 @@ def test_states_are_close_to_those_of_the_plain_layers(
         expected = encoder.run(states, mask, 1, 4)
         # The plain layers must not be asked: what they say from now on is wrong.
         monkeypatch.setattr(BertLayer, "forward", lambda *_: None)
-        with computing_in("int16", "cpu"):
+        with computing_in(precision, "cpu"):
             found = encoder.run(states, mask, 1, 4)
     kept = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-    torch.testing.assert_close(found[kept], expected[kept], atol=2e-3, rtol=0)
+    torch.testing.assert_close(found[kept], expected[kept], atol=off, rtol=0)
     assert not torch.equal(found[kept], expected[kept])
     assert not found[~kept].any()
 
@@ -78,7 +83,7 @@ def test_unit_means_are_those_of_the_layers(encoder: BertEncoder) -> None:
 
 
 def test_what_fixed_point_cannot_do_is_done_plainly(tmp_path: Path) -> None:
-    encoder = toy(tmp_path, heads=4)  # heads of 8 numbers fill no panel
+    encoder = toy(tmp_path, heads=8)  # heads of 8 numbers fill no panel
     ids, mask = padded(ROWS, 0, "cpu")
     with torch.inference_mode(), computing_in("int16", "cpu"):
         assert encoder.fixed() is None
@@ -90,12 +95,13 @@ def test_what_fixed_point_cannot_do_is_done_plainly(tmp_path: Path) -> None:
 
 
 def test_it_is_wanted_inside_its_context_only() -> None:
-    assert not fixed_point_wanted()
+    assert rounding_wanted() is None
     with computing_in("int16", "cpu"):
-        assert fixed_point_wanted()
+        with computing_in("int8", "cpu"):
+            assert rounding_wanted() == "int8"
         with computing_in("float32", "cpu"):
-            assert fixed_point_wanted()
-    assert not fixed_point_wanted()
+            assert rounding_wanted() == "int16"
+    assert rounding_wanted() is None
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 6, 7, 16, 17, 33, 100])
