@@ -35,9 +35,10 @@ def sentence_means(values: torch.Tensor, owners: torch.Tensor, n_sentences: int)
     padding). The mean, not the sum: a sum would prefer long sentences.
     """
     belongs = functional.one_hot(owners + 1, n_sentences + 1)[..., 1:].to(values.dtype)
-    counts = belongs.sum(1).clamp(min=1)
-    shape = (len(values), *[1] * (values.ndim - 2), n_sentences)
-    return torch.einsum("b...n,bns->b...s", values, belongs) / counts.view(shape)
+    counts = belongs.sum(1, keepdim=True).clamp(min=1)
+    n_texts, n_tokens = owners.shape
+    means = values.reshape(n_texts, -1, n_tokens) @ belongs / counts
+    return means.view(*values.shape[:-1], n_sentences)
 
 
 def sentence_peaks(values: torch.Tensor, owners: torch.Tensor, n_sentences: int) -> torch.Tensor:
@@ -128,15 +129,13 @@ class SentenceReader(nn.Module):  # type: ignore[misc]
 
     def _attended(self, read: Reading, weights: torch.Tensor, n_sentences: int) -> torch.Tensor:
         """What attention says of each sentence `[B, S]`."""
-        scores = torch.zeros((), device=weights.device)
-        for layer, attention in enumerate(read.attention):
-            looked = torch.einsum("bm,bhmn->bhn", weights, attention.float())
-            heads = sentence_means(looked, read.owners, n_sentences)
-            peaks = sentence_peaks(looked.mean(1, keepdim=True), read.owners, n_sentences)[:, 0]
-            scores = scores + self.means[layer] * (heads.mean(1) + TINY).log()
-            scores = scores + self.peaks[layer] * (peaks + TINY).log()
-            scores = scores + torch.einsum("h,bhs->bs", self.heads[layer], (heads + TINY).log())
-        return scores
+        attention = torch.stack([looked.float() for looked in read.attention], 1)
+        looked = (weights[:, None, None, None, :] @ attention)[..., 0, :]
+        heads = sentence_means(looked, read.owners, n_sentences)
+        peaks = sentence_peaks(looked.mean(2), read.owners, n_sentences)
+        scores = torch.einsum("l,bls->bs", self.means, (heads.mean(2) + TINY).log())
+        scores = scores + torch.einsum("l,bls->bs", self.peaks, (peaks + TINY).log())
+        return scores + torch.einsum("lh,blhs->bs", self.heads, (heads + TINY).log())
 
 
 def _cosines(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Attention to one text in 16-bit fixed point: head by head, some queries at a time.
+"""Attention to one text in 16-bit fixed point: some queries at a time.
 
-Keys and values are laid out as weights of a product, a head's at a time; what the softmax gives is
-rounded as rows of the other. See `rag.models.fixed_point`.
+Keys and values are laid out as weights of a product; what the softmax gives is rounded as rows of
+the other. See `rag.models.fixed_point`.
 """
 
 from __future__ import annotations
@@ -27,61 +27,94 @@ from rag.models.vector_code import COLUMNS, compiled, larger
 _LOG2_E = np.float32(1.44269504088896341)
 
 
-class Read(NamedTuple):
-    """A text that is attended to: rows `[l, ...]`, and where keys and values begin in each."""
+class Room(NamedTuple):
+    """Where some queries' numbers, scores and weights are kept while they are needed."""
 
-    rows: Floats
-    keys_at: int
-    values_at: int
+    numbers: Shorts
+    ask_scales: Floats
+    scores: Floats
+    weights: Shorts
+    weight_scales: Floats
+
+
+@compiled
+def room_for(n_queries: int, size: int, n_rows: int) -> Room:
+    """For that many queries of `size` numbers at a time, to a text of `n_rows`."""
+    n_columns = filled(n_rows)
+    return Room(
+        np.zeros((n_queries, size), np.int16),
+        np.empty(n_queries, np.float32),
+        np.empty((n_queries, n_columns), np.float32),
+        np.zeros((n_queries, n_columns), np.int16),
+        np.empty(n_queries, np.float32),
+    )
+
+
+@compiled
+def filled(n_rows: int) -> int:
+    """Rows of whole panels."""
+    return (n_rows + COLUMNS - 1) // COLUMNS * COLUMNS
 
 
 @compiled
 def attend(read: Floats, n_heads: int, mixed: Floats) -> None:
     """A text's queries, keys and values side by side `[l, 3 d]` → what its heads read `[l, d]`."""
-    width = mixed.shape[1]
-    unseen = np.empty((0, 0, 0), np.float32)
-    look(read, Read(read, width, 2 * width), n_heads, mixed, unseen)
+    n_rows = len(read)
+    width = read.shape[1] // 3
+    size = width // n_heads
+    n_columns = filled(n_rows)
+    nothing = np.zeros(max(n_columns, size), np.float32)
+    keys = FixedWeights(
+        np.zeros((n_columns // COLUMNS, size // 2, COLUMNS, 2), np.int16),
+        np.zeros(n_columns, np.float32),
+        nothing,
+    )
+    values = FixedWeights(
+        np.zeros((size // COLUMNS, n_columns // 2, COLUMNS, 2), np.int16),
+        np.empty(size, np.float32),
+        nothing,
+    )
+    room, unseen = room_for(ROWS, size, n_rows), np.empty((0, 0), np.float32)
+    for head in range(n_heads):
+        at = head * size
+        fix_keys(read, width + at, size, keys.panels, keys.scales)
+        fix_values(read, 2 * width + at, size, values.panels, values.scales)
+        look(read, at, size, keys, values, n_rows, room, mixed, at, unseen)
 
 
 @compiled
-def look(asked: Floats, read: Read, n_heads: int, mixed: Floats, attention: Floats) -> None:
-    """Queries `[m, d...]` and a text → what the heads read of it, `mixed` `[m, d]`.
+def look(
+    asked: Floats,
+    asked_at: int,
+    head_size: int,
+    keys: FixedWeights,
+    values: FixedWeights,
+    n_rows: int,
+    room: Room,
+    mixed: Floats,
+    mixed_at: int,
+    shares: Floats,
+) -> None:
+    """One head's queries and a text of `n_rows` → what they read of it, and their attention.
 
-    The heads' attention is written to `attention` `[heads, m, l...]`, if that has any room.
+    Queries are in rows of `asked` from column `asked_at` on, what they read goes to `mixed` from
+    column `mixed_at` on, and their attention to `shares` `[m, n_rows...]`, if that has any rows.
+    Scores are divided by the root of `head_size`.
     """
-    n_asked, width = mixed.shape
-    n_rows = len(read.rows)
-    size = width // n_heads
-    n_panels = (n_rows + COLUMNS - 1) // COLUMNS
-    n_columns = n_panels * COLUMNS
-    keys = np.zeros((n_panels, size // 2, COLUMNS, 2), np.int16)
-    key_scales = np.zeros(n_columns, np.float32)
-    values = np.zeros((size // COLUMNS, n_columns // 2, COLUMNS, 2), np.int16)
-    value_scales = np.empty(size, np.float32)
-    nothing = np.zeros(max(n_columns, size), np.float32)
-    numbers = np.zeros((ROWS, size), np.int16)
-    ask_scales = np.empty(ROWS, np.float32)
-    weights = np.zeros((ROWS, n_columns), np.int16)
-    weight_scales = np.empty(ROWS, np.float32)
-    scores = np.empty((ROWS, n_columns), np.float32)
-    shrink = _LOG2_E / np.sqrt(np.float32(size))
-    by_key = FixedWeights(keys, key_scales, nothing)
-    by_value = FixedWeights(values, value_scales, nothing)
-    for head in range(n_heads):
-        at = head * size
-        _fix_keys(read.rows, read.keys_at + at, size, keys, key_scales)
-        _fix_values(read.rows, read.values_at + at, size, values, value_scales)
-        for top in range(0, n_asked, ROWS):
-            height = min(ROWS, n_asked - top)
-            for row in range(height):
-                question = asked[top + row, at : at + size]
-                ask_scales[row] = shrink * fix_row(question, numbers[row])
-            multiply(numbers, ask_scales, height, by_key, scores, 0, 0)
-            for row in range(height):
-                weight_scales[row] = fix_softmax(scores[row, :n_rows], weights[row])
-                if len(attention):
-                    _write_shares(scores[row, :n_rows], attention[head, top + row])
-            multiply(weights, weight_scales, height, by_value, mixed, top, at)
+    n_together, size = room.numbers.shape
+    shrink = _LOG2_E / np.sqrt(np.float32(head_size))
+    for top in range(0, len(asked), n_together):
+        n_queries = min(n_together, len(asked) - top)
+        for row in range(n_queries):
+            query = asked[top + row, asked_at : asked_at + size]
+            room.ask_scales[row] = shrink * fix_row(query, room.numbers[row])
+        multiply(room.numbers, room.ask_scales, n_queries, keys, room.scores, 0, 0)
+        for row in range(n_queries):
+            scores = room.scores[row, :n_rows]
+            room.weight_scales[row] = fix_softmax(scores, room.weights[row])
+            if len(shares):
+                _write_shares(scores, shares[top + row])
+        multiply(room.weights, room.weight_scales, n_queries, values, mixed, top, mixed_at)
 
 
 @compiled
@@ -95,7 +128,7 @@ def _write_shares(parts: Floats, shares: Floats) -> None:
 
 
 @compiled
-def _fix_keys(read: Floats, at: int, size: int, panels: Shorts, scales: Floats) -> None:
+def fix_keys(read: Floats, at: int, size: int, panels: Shorts, scales: Floats) -> None:
     """Columns `at` to `at + size` of `[l, ...]` as weights, with an output for each row."""
     numbers = np.empty(size, np.int16)
     # Two neighbours at a time.
@@ -107,7 +140,7 @@ def _fix_keys(read: Floats, at: int, size: int, panels: Shorts, scales: Floats) 
 
 
 @compiled
-def _fix_values(read: Floats, at: int, size: int, panels: Shorts, scales: Floats) -> None:
+def fix_values(read: Floats, at: int, size: int, panels: Shorts, scales: Floats) -> None:
     """Columns `at` to `at + size` of `[l, ...]` as weights, with an input for each row."""
     squares, largest = np.zeros(size, np.float32), np.zeros(size, np.float32)
     for row in range(len(read)):
