@@ -64,11 +64,11 @@ class FixedFusion:
 
     def __init__(
         self,
-        layers: Sequence[tuple[FixedStack, int]],
+        layers: Sequence[FixedStack],
         blocks: Sequence[CrossAttention],
         rounding: Rounding,
     ) -> None:
-        """`layers` are stacks and numbers in them."""
+        """`layers` are stacks of one."""
         self._layers = list(layers)
         self._gates = [np.float32(block.gate.item()) for block in blocks]
         self._n_heads = blocks[0].n_heads
@@ -79,10 +79,8 @@ class FixedFusion:
         fixed = fix_memory(*_end_to_end(memory))
         shape = len(states), self._n_heads, states.shape[1], memory.states.shape[1]
         attention = []
-        for (stack, place), weights, gate in zip(
-            self._layers, self._weights, self._gates, strict=True
-        ):
-            states = run_fixed(stack, states, mask, place, place + 1)
+        for layer, weights, gate in zip(self._layers, self._weights, self._gates, strict=True):
+            states = run_fixed(layer, states, mask, 0, 1)
             looked = np.zeros(shape, np.float32)
             states = torch.from_numpy(look_at(states.numpy(), fixed, weights, gate, looked))
             attention.append(torch.from_numpy(looked))

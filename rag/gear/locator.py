@@ -110,15 +110,15 @@ class Locator:
         jobs = [[windows[place][1].ids for place in places] for places in batches]
         for places, rows in zip(batches, self._workers.map(self._states, jobs), strict=True):
             for place, row in zip(places, rows, strict=True):
-                states[place] = row[: len(windows[place][1].ids)]
+                states[place] = row
         by_text: list[list[torch.Tensor]] = [[] for _ in texts]
         for (number, _), row in zip(windows, states, strict=True):
             by_text[number].append(row)
         return [_joined(one, rows) for one, rows in zip(texts, by_text, strict=True)]
 
-    def _states(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    def _states(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         with torch.inference_mode(), self._computing():
-            return self.network.encoder.states(*padded(rows, self.tokens.pad, self._device))
+            return self.network.states(rows, self.tokens.pad)
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Texts of like length together, within the budget, several batches for every thread."""

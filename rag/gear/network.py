@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from rag.models.bert_layers import (
     BertLayers,
     copy_tensors,
     load_encoder,
+    padded,
     read_tensors,
     shared_encoder,
 )
+from rag.models.fixed_encoder import FixedEncoder
 from rag.models.fixed_layers import rounding_for
 from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import Precision, Rounding
@@ -73,7 +75,7 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self.shape = shape
         self._base = (base,)
         self._sealed = False
-        self._fixed: dict[Rounding, FixedFusion] = {}
+        self._fixed: dict[Rounding, tuple[FixedEncoder, FixedFusion]] = {}
         self.upper = base.upper(shape.n_shared)
         self.fusion = FusionBlocks(base.shape)
         self.decoder = TextDecoder(base.shape, shape.n_decoder_layers, shape.decoder_inner)
@@ -109,12 +111,20 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self._sealed = True
         return self
 
-    def _fixed_fusion(self, rounding: Rounding) -> FixedFusion:
+    def _fixed_parts(self) -> tuple[FixedEncoder, FixedFusion] | None:
+        """Encoder and fusion in fixed point, made once; None where that is not to be."""
+        layer = self.encoder.layers()[0]
+        rounding = rounding_for(self.base.words.weight, layer) if self._sealed else None
+        if rounding is None:
+            return None
         if rounding not in self._fixed:
-            stack, upper = (part.fixed_layers(rounding) for part in (self.base.stack, self.upper))
-            layers = [(stack, number) for number in range(self.upper.first)]
-            layers += [(upper, number) for number in range(len(self.upper.layers))]
-            self._fixed[rounding] = FixedFusion(layers, self.fusion.blocks, rounding)
+            base, upper = (part.fixed_layers(rounding) for part in (self.base.stack, self.upper))
+            lower = base.part(0, self.upper.first)
+            layers = [*lower.layers(), *upper.layers()]
+            self._fixed[rounding] = (
+                FixedEncoder(self.base, [lower, upper]),
+                FixedFusion(layers, self.fusion.blocks, rounding),
+            )
         return self._fixed[rounding]
 
     @property
@@ -122,12 +132,20 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         """The retrieval part."""
         return GearBiEncoder(self.base, self.upper)
 
+    def states(self, rows: Sequence[Sequence[int]], pad: int) -> list[torch.Tensor]:
+        """Token ids of texts → their token states `[l, d]`."""
+        fixed = self._fixed_parts()
+        if fixed is not None:
+            return [torch.from_numpy(states) for states in fixed[0].states(rows)]
+        states = self.encoder.states(*padded(rows, pad, self.device))
+        return [one[: len(row)] for one, row in zip(states, rows, strict=True)]
+
     def fuse(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Memory) -> Fusion:
         """Questions `[B, M]`, each with its document."""
         states = self.base.embed(ids)
-        rounding = rounding_for(states, self.encoder.layers()[0]) if self._sealed else None
-        if rounding is not None:
-            return self._fixed_fusion(rounding).fuse(states, mask, memory)
+        fixed = self._fixed_parts()
+        if fixed is not None:
+            return fixed[1].fuse(states, mask, memory)
         return self.fusion.fuse(self.encoder.layers(), states, mask, memory)
 
     def decode(self, ids: torch.Tensor, fused: Memory) -> torch.Tensor:

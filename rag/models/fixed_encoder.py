@@ -1,4 +1,4 @@
-"""Token ids → unit vectors, nearly all of it in one call of compiled code.
+"""Token ids → states or unit vectors, nearly all of it in one call of compiled code.
 
 A server's threads take turns at Python's lock, and one that comes back from each small operation
 waits for its turn each time. Here there is one long turn without the lock for a whole batch.
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class FixedEncoder:
     """An encoder as it was when this was made; its embeddings are in shared memory."""
 
-    def __init__(self, encoder: BertEncoder, stack: FixedStack) -> None:
-        self._stack = stack
+    def __init__(self, encoder: BertEncoder, stacks: Sequence[FixedStack]) -> None:
+        """The encoder's embeddings below stacks of layers, one after the other."""
+        self._stacks = list(stacks)
         self._words: Floats = encoder.words.weight.detach().numpy()
         first_type = encoder.types.weight[0]
         self._places: Floats = (encoder.positions.weight + first_type).detach().numpy()
@@ -38,13 +39,25 @@ class FixedEncoder:
 
         `rows` are token ids, special ones included, none of them empty.
         """
-        bounds = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=bounds[1:])
-        states = run_layers(self._embedded(rows, bounds), bounds, *self._stack)
+        states, bounds = self._run(rows)
         # The number of tokens cancels out: it is the direction that is wanted.
         sums = np.add.reduceat(states, bounds[:-1], axis=0)
         found: Floats = sums / np.sqrt((sums * sums).sum(1, keepdims=True))
         return found
+
+    def states(self, rows: Sequence[Sequence[int]]) -> list[Floats]:
+        """The states `[l, d]` of each text; as for `unit_means`."""
+        states, bounds = self._run(rows)
+        return np.split(states, bounds[1:-1])
+
+    def _run(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, NDArray[np.int64]]:
+        """States of all texts end to end, and where each begins and the last one ends."""
+        bounds = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(row) for row in rows], out=bounds[1:])
+        states = self._embedded(rows, bounds)
+        for stack in self._stacks:
+            states = run_layers(states, bounds, *stack)
+        return states, bounds
 
     def _embedded(self, rows: Sequence[Sequence[int]], bounds: NDArray[np.int64]) -> Floats:
         ids = np.fromiter(chain.from_iterable(rows), np.int64, bounds[-1])

@@ -53,6 +53,10 @@ class FixedStack(NamedTuple):
         )
         return self._replace(products=(read, attended, inner, outer), norms=self.norms[first:last])
 
+    def layers(self) -> list[FixedStack]:
+        """Each layer as a stack of one."""
+        return [self.part(number, number + 1) for number in range(len(self.norms))]
+
 
 class LayerWeights(NamedTuple):
     """One layer of a stack."""
