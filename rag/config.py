@@ -37,7 +37,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int4 and fp32 run in onnxruntime.
     `encode_precision` is what dense and duplex encoders and the token classifier compute in:
     `int16` is fixed point (on CPUs with AVX2, else `float32`), up to four times as fast at vectors
-    that differ by some 1e-4; `bfloat16` differs by more, on processors that compute it.
+    that differ by some 1e-4; `bfloat16` differs by more, on processors that compute it, and `int8`
+    is in bytes, coarser still.
     `prefix_cache_mb` is what beginnings of prompts may take, so that they are not read twice;
     `result_cache_mb` bounds the responses of searches, `encoding_cache_mb` the vectors of queries
     and `passage_cache_mb` the texts of passages that are kept; 0 keeps none.
