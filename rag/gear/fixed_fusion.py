@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from rag.gear.fusion import CrossAttention, Fusion, Memory
+from rag.gear.fusion import CrossAttention
 from rag.models.dense_product import (
     DenseWeights,
     Stacked,
@@ -26,7 +25,7 @@ from rag.models.dense_product import (
     stacked,
 )
 from rag.models.fixed_attention import filled, fix_keys, fix_values, look, room_for
-from rag.models.fixed_layers import FixedStack, run_fixed
+from rag.models.fixed_layers import FixedStack, run_layer
 from rag.models.fixed_point import FixedWeights, Floats, Shorts, fix_weights
 from rag.models.torch_runtime import Rounding
 from rag.models.vector_code import COLUMNS, compiled
@@ -35,8 +34,13 @@ QUERIES = 24
 """Of a question's heads at a time: a document's states come from the second cache for each."""
 
 
+BlockStack = tuple[Stacked, Stacked, Stacked, Stacked]
+"""Of all blocks: the queries' layer, each head's `[d / heads]` → `[d]` of W_k, each head's `[d]` →
+`[d / heads]` of W_v, and the layer after them. Those of heads are stacked twice."""
+
+
 class BlockWeights(NamedTuple):
-    """A block's: `key` `[d / heads]` → `[d]` and `value` `[d]` → `[d / heads]` are by head."""
+    """One block's."""
 
     query: DenseWeights
     key: Stacked
@@ -63,28 +67,29 @@ class FixedFusion:
     """A network's fusion encoder as it was when this was made. Safe for threads."""
 
     def __init__(
-        self,
-        layers: Sequence[FixedStack],
-        blocks: Sequence[CrossAttention],
-        rounding: Rounding,
+        self, stack: FixedStack, blocks: Sequence[CrossAttention], rounding: Rounding
     ) -> None:
-        """`layers` are stacks of one."""
-        self._layers = list(layers)
-        self._gates = [np.float32(block.gate.item()) for block in blocks]
-        self._n_heads = blocks[0].n_heads
-        self._weights = [_rounded(block, rounding) for block in blocks]
+        self._stack = stack
+        self._gates = np.array([block.gate.item() for block in blocks], np.float32)
+        rounded = [_rounded(block, rounding) for block in blocks]
+        query, key, value, attended = zip(*rounded, strict=True)
+        self._blocks = stacked(query), stacked(key), stacked(value), stacked(attended)
 
-    def fuse(self, states: torch.Tensor, mask: torch.Tensor | None, memory: Memory) -> Fusion:
-        """As `FusionBlocks.fuse`."""
-        fixed = fix_memory(*_end_to_end(memory))
-        shape = len(states), self._n_heads, states.shape[1], memory.states.shape[1]
-        attention = []
-        for layer, weights, gate in zip(self._layers, self._weights, self._gates, strict=True):
-            states = run_fixed(layer, states, mask, 0, 1)
-            looked = np.zeros(shape, np.float32)
-            states = torch.from_numpy(look_at(states.numpy(), fixed, weights, gate, looked))
-            attention.append(torch.from_numpy(looked))
-        return Fusion(states, attention)
+    def fuse(
+        self, asked: Floats, rows: Floats, bounds: NDArray[np.int64], weights: Floats
+    ) -> tuple[Floats, Floats]:
+        """One embedded question `[m, d]` with each of some documents: its fused states `[b, m, d]`.
+
+        `rows` `[n, d]` are states of documents end to end; i's are from bounds[i] to before
+        bounds[i + 1]. With them come mixtures, by `weights` `[k, m]`, of the attention of the
+        question's tokens: `[layers, b, k, heads, longest]`, 0 past a document's end.
+        """
+        n_texts, longest = len(bounds) - 1, int(np.diff(bounds).max())
+        shape = len(self._gates), n_texts, len(weights), self._stack.n_heads, longest
+        looked = np.zeros(shape, np.float32)
+        memory = fix_memory(rows, bounds)
+        found = fuse_layers(asked, memory, *self._stack, self._blocks, self._gates, weights, looked)
+        return found, looked
 
 
 def _rounded(block: CrossAttention, rounding: Rounding) -> BlockWeights:
@@ -102,15 +107,6 @@ def _rounded(block: CrossAttention, rounding: Rounding) -> BlockWeights:
         stacked(values),
         round_dense([block.attended], rounding),
     )
-
-
-def _end_to_end(memory: Memory) -> tuple[Floats, NDArray[np.int64]]:
-    """The documents' states without padding, and where each one begins and the last one ends."""
-    n_documents, length, width = memory.states.shape
-    if memory.mask is None:
-        return memory.states.reshape(-1, width).numpy(), np.arange(n_documents + 1) * length
-    bounds = np.concatenate([[0], memory.mask.sum(1).cumsum(0).numpy()])
-    return memory.states[memory.mask].numpy(), bounds
 
 
 @compiled
@@ -155,28 +151,62 @@ def _text_of(memory: FixedMemory, text: int, first: int) -> tuple[FixedWeights, 
 
 
 @compiled
-def look_at(
+def fuse_layers(
+    asked: Floats,
+    memory: FixedMemory,
+    products: tuple[Stacked, Stacked, Stacked, Stacked],
+    norms: Floats,
+    n_heads: int,
+    eps: float,
+    blocks: BlockStack,
+    gates: Floats,
+    weights: Floats,
+    looked: Floats,
+) -> Floats:
+    """See `FixedFusion.fuse`: the mixtures of attention are added to `looked`, all 0 before."""
+    n_asked, width = asked.shape
+    n_texts = len(memory.bounds) - 1
+    states = np.empty((n_texts * n_asked, width), np.float32)
+    for text in range(n_texts):
+        states[text * n_asked : (text + 1) * n_asked] = asked
+    bounds = np.arange(n_texts + 1) * n_asked
+    for number in range(len(gates)):
+        states = run_layer(states, bounds, number, products, norms, n_heads, eps)
+        block = BlockWeights(
+            layer_of(blocks[0], number),
+            layer_of(blocks[1], number),
+            layer_of(blocks[2], number),
+            layer_of(blocks[3], number),
+        )
+        _look_at(states, memory, block, gates[number], weights, looked[number])
+    return states.reshape((n_texts, n_asked, width))
+
+
+@compiled
+def _look_at(
     states: Floats,
     memory: FixedMemory,
-    weights: BlockWeights,
+    block: BlockWeights,
     gate: np.float32,
-    attention: Floats,
-) -> Floats:
-    """States `[b, m, d]` and what a block adds to them, looking at a document each.
+    weights: Floats,
+    looked: Floats,
+) -> None:
+    """Add to states `[b · m, d]` what a block does, looking at a document each.
 
-    What the heads attend to is written to `attention` `[b, heads, m, longest]`, all 0 before.
+    The mixtures of what the heads attend to are added to `looked` `[b, k, heads, longest]`.
     """
-    n_texts, n_asked, width = states.shape
-    n_heads = attention.shape[1]
-    n_rows, size = n_texts * n_asked, width // n_heads
-    asked = project(states.reshape((n_rows, width)), weights.query)
+    n_texts, n_kinds, n_heads, longest = looked.shape
+    n_rows, width = states.shape
+    n_asked, size = n_rows // n_texts, width // n_heads
+    asked = project(states, block.query)
     queries = np.empty((n_texts, n_heads, n_asked, width), np.float32)
     for head in range(n_heads):
         part = asked[:, head * size : (head + 1) * size].copy()
-        found = project(part, layer_of(weights.key, head))
+        found = project(part, layer_of(block.key, head))
         queries[:, head] = found.reshape((n_texts, n_asked, width))
     seen = np.empty(queries.shape, np.float32)
     flat = n_heads * n_asked, width
+    shares = np.empty((n_heads * n_asked, longest), np.float32)
     first = 0
     for text in range(n_texts):
         keys, values = _text_of(memory, text, first)
@@ -191,12 +221,25 @@ def look_at(
             room_for(QUERIES, width, length),
             seen[text].reshape(flat),
             0,
-            attention[text].reshape((n_heads * n_asked, attention.shape[3])),
+            shares,
         )
+        for kind in range(n_kinds):
+            for row in range(n_heads * n_asked):
+                weight = weights[kind, row % n_asked]
+                if weight:
+                    _add_weighted(shares[row, :length], weight, looked[text, kind, row // n_asked])
         first += filled(length)
     mixed = np.empty((n_rows, width), np.float32)
     for head in range(n_heads):
         part = seen[:, head].copy().reshape((n_rows, width))
-        mixed[:, head * size : (head + 1) * size] = project(part, layer_of(weights.value, head))
-    added = project(mixed, weights.attended).reshape((n_texts, n_asked, width))
-    return states + gate * added
+        mixed[:, head * size : (head + 1) * size] = project(part, layer_of(block.value, head))
+    added = project(mixed, block.attended)
+    for row in range(n_rows):
+        _add_weighted(added[row], gate, states[row])
+
+
+@compiled
+def _add_weighted(values: Floats, weight: np.float32, sums: Floats) -> None:
+    """Add values `[n]` times a weight to the first n of sums."""
+    for place in range(len(values)):
+        sums[place] += weight * values[place]

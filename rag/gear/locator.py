@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rag.gear.fusion import Fusion, Memory
+from rag.gear.fixed_pass import FixedPass
+from rag.gear.fusion import Fusion
 from rag.gear.network import GearNetwork, open_network
-from rag.gear.reader import Reading, sentence_means, sentence_shares, token_attention
-from rag.gear.reading import NOBODY, GearTokens, ReadQuestion, ReadText
+from rag.gear.padded_pass import PaddedPass, padded_owners
+from rag.gear.reader import sentence_means, sentence_shares, token_attention
+from rag.gear.reading import GearTokens, ReadDocument, ReadQuestion, ReadText
 from rag.gear.shape import Aggregation
-from rag.models.bert_layers import padded
 from rag.models.resolver import ResolvedModel
 from rag.models.torch_runtime import Precision, computing_in, inference_precision
 from rag.retrievers.batching import token_batches
@@ -38,19 +39,6 @@ class ScoredSentence(NamedTuple):
     score: float
 
 
-class ReadDocument(NamedTuple):
-    """A document's sentences, its token states `[N, d]`, and each token's id, sentence and place.
-
-    A document longer than the encoder has its windows here one after the other.
-    """
-
-    sentences: list[tuple[int, int]]
-    ids: list[int]
-    states: torch.Tensor
-    owners: torch.Tensor
-    places: list[tuple[int, int]]
-
-
 class Locator:
     """Owns a loaded model. Nothing is changed by locating: it is safe for threads.
 
@@ -70,6 +58,7 @@ class Locator:
         self.network = network.stored_in(self._precision).seal()
         self.shape = network.shape
         self.tokens = GearTokens(tokenizer)
+        self._padded = PaddedPass(self.network, self.tokens.pad)
         self._device = network.device
         self._batch_tokens = batch_tokens
         on_cpu = self._device.type == "cpu"
@@ -118,7 +107,10 @@ class Locator:
 
     def _states(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         with torch.inference_mode(), self._computing():
-            return self.network.states(rows, self.tokens.pad)
+            return self._pass().states(rows)
+
+    def _pass(self) -> FixedPass | PaddedPass:
+        return self.network.fixed() or self._padded
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Texts of like length together, within the budget, several batches for every thread."""
@@ -128,9 +120,8 @@ class Locator:
 
     def fuse(self, question: ReadQuestion, documents: Sequence[ReadDocument]) -> Fusion:
         """One question with each of several documents."""
-        ids, _ = padded([question.ids] * len(documents), self.tokens.pad, self._device)
         with self._computing():
-            return self.network.fuse(ids, None, _memory(documents))
+            return self._pass().fuse(question.ids, [one.states for one in documents])
 
     def _computing(self) -> AbstractContextManager[Any]:
         """Weights stored in half precision are computed in it as they are."""
@@ -151,22 +142,15 @@ class Locator:
         n_sentences = max(len(one.sentences) for one in documents)
         if not n_sentences:
             return torch.zeros(len(documents), 0)
-        fused = self.fuse(question, documents)
-        own = torch.ones(len(documents), len(question.ids), device=self._device)
-        own[:, [0, -1]] = 0
-        owners = _owners(documents)
         if how == "attention":
+            fused = self.fuse(question, documents)
+            own = torch.ones(len(documents), len(question.ids), device=self._device)
+            own[:, [0, -1]] = 0
             looked = token_attention(fused.attention, own, self.shape.locate_layers)
+            owners = padded_owners(documents).to(self._device)
             return sentence_shares(sentence_means(looked, owners, n_sentences)).cpu()
-        words = self.network.base.words
-        ids, _ = padded([one.ids for one in documents], self.tokens.pad, self._device)
-        asked = torch.tensor([question.ids], device=self._device).expand(len(documents), -1)
-        memory = _memory(documents).states
-        every = torch.ones_like(own)
-        read = Reading(
-            fused.attention, own, every, fused.states, words(asked), memory, words(ids), owners
-        )
-        scores = self.network.reader(read, n_sentences)
+        with self._computing():
+            scores = self._pass().scores(question.ids, documents)
         return scores.softmax(-1).nan_to_num().cpu()
 
 
@@ -193,27 +177,7 @@ def _joined(text: ReadText, rows: Sequence[torch.Tensor]) -> ReadDocument:
     owners = [owner for window in text.windows for owner in window.owners]
     places = [place for window in text.windows for place in window.places]
     states = rows[0] if len(rows) == 1 else torch.cat(list(rows))
-    return ReadDocument(text.sentences, ids, states, torch.tensor(owners), places)
-
-
-def _memory(documents: Sequence[ReadDocument]) -> Memory:
-    """The documents' states, padded."""
-    lengths = [len(one.states) for one in documents]
-    first = documents[0].states
-    states = first.new_zeros(len(documents), max(lengths), first.shape[1])
-    mask = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
-    for row, one in enumerate(documents):
-        states[row, : lengths[row]] = one.states
-        mask[row, : lengths[row]] = True
-    return Memory(states, None if min(lengths) == max(lengths) else mask)
-
-
-def _owners(documents: Sequence[ReadDocument]) -> torch.Tensor:
-    longest = max(len(one.owners) for one in documents)
-    owners = torch.full((len(documents), longest), NOBODY)
-    for row, one in enumerate(documents):
-        owners[row, : len(one.owners)] = one.owners
-    return owners.to(documents[0].states.device)
+    return ReadDocument(text.sentences, ids, states, owners, places)
 
 
 def _ranked(sentences: Sequence[tuple[int, int]], shares: torch.Tensor) -> list[ScoredSentence]:

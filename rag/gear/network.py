@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from indexes.errors import Conflict
 from indexes.files import write_durably
 from rag.gear.decoder import TextDecoder
-from rag.gear.fixed_fusion import FixedFusion
+from rag.gear.fixed_pass import FixedPass
 from rag.gear.fusion import Fusion, FusionBlocks, Memory
 from rag.gear.reader import SentenceReader
 from rag.gear.shape import GearShape, read_shape
@@ -24,11 +24,9 @@ from rag.models.bert_layers import (
     BertLayers,
     copy_tensors,
     load_encoder,
-    padded,
     read_tensors,
     shared_encoder,
 )
-from rag.models.fixed_encoder import FixedEncoder
 from rag.models.fixed_layers import rounding_for
 from rag.models.resolver import ResolvedModel, resolve
 from rag.models.torch_runtime import Precision, Rounding
@@ -75,7 +73,7 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self.shape = shape
         self._base = (base,)
         self._sealed = False
-        self._fixed: dict[Rounding, tuple[FixedEncoder, FixedFusion]] = {}
+        self._fixed: dict[Rounding, FixedPass] = {}
         self.upper = base.upper(shape.n_shared)
         self.fusion = FusionBlocks(base.shape)
         self.decoder = TextDecoder(base.shape, shape.n_decoder_layers, shape.decoder_inner)
@@ -111,20 +109,14 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self._sealed = True
         return self
 
-    def _fixed_parts(self) -> tuple[FixedEncoder, FixedFusion] | None:
-        """Encoder and fusion in fixed point, made once; None where that is not to be."""
+    def fixed(self) -> FixedPass | None:
+        """What computes this in fixed point, made once; None where that is not to be."""
         layer = self.encoder.layers()[0]
         rounding = rounding_for(self.base.words.weight, layer) if self._sealed else None
         if rounding is None:
             return None
         if rounding not in self._fixed:
-            base, upper = (part.fixed_layers(rounding) for part in (self.base.stack, self.upper))
-            lower = base.part(0, self.upper.first)
-            layers = [*lower.layers(), *upper.layers()]
-            self._fixed[rounding] = (
-                FixedEncoder(self.base, [lower, upper]),
-                FixedFusion(layers, self.fusion.blocks, rounding),
-            )
+            self._fixed[rounding] = FixedPass(self, rounding)
         return self._fixed[rounding]
 
     @property
@@ -132,21 +124,9 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         """The retrieval part."""
         return GearBiEncoder(self.base, self.upper)
 
-    def states(self, rows: Sequence[Sequence[int]], pad: int) -> list[torch.Tensor]:
-        """Token ids of texts → their token states `[l, d]`."""
-        fixed = self._fixed_parts()
-        if fixed is not None:
-            return [torch.from_numpy(states) for states in fixed[0].states(rows)]
-        states = self.encoder.states(*padded(rows, pad, self.device))
-        return [one[: len(row)] for one, row in zip(states, rows, strict=True)]
-
     def fuse(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Memory) -> Fusion:
         """Questions `[B, M]`, each with its document."""
-        states = self.base.embed(ids)
-        fixed = self._fixed_parts()
-        if fixed is not None:
-            return fixed[1].fuse(states, mask, memory)
-        return self.fusion.fuse(self.encoder.layers(), states, mask, memory)
+        return self.fusion.fuse(self.encoder.layers(), self.base.embed(ids), mask, memory)
 
     def decode(self, ids: torch.Tensor, fused: Memory) -> torch.Tensor:
         """Words so far `[B, T]` → states `[B, T, d]` that predict the next ones."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from tokenizers import Encoding, Tokenizer
 
 from indexes.errors import ModelError
@@ -35,6 +36,19 @@ class ReadText(NamedTuple):
 
     sentences: list[tuple[int, int]]
     windows: list[Window]
+
+
+class ReadDocument(NamedTuple):
+    """A document's sentences, its token states `[N, d]`, and each token's id, sentence and place.
+
+    A document longer than the encoder has its windows here one after the other.
+    """
+
+    sentences: list[tuple[int, int]]
+    ids: list[int]
+    states: torch.Tensor
+    owners: list[int]
+    places: list[tuple[int, int]]
 
 
 class ReadQuestion(NamedTuple):

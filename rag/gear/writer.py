@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 
 from rag.gear.fusion import Memory
-from rag.gear.locator import Locator, ReadDocument
-from rag.gear.reading import ReadQuestion
+from rag.gear.locator import Locator
+from rag.gear.reading import ReadDocument, ReadQuestion
 
 BEAMS = 4
 MAX_TOKENS = 40
@@ -125,9 +125,7 @@ class _Source:
 
     def __init__(self, read: ReadDocument, sentence: int | None) -> None:
         self._ids = read.ids
-        self._may = [
-            owner >= 0 if sentence is None else owner == sentence for owner in read.owners.tolist()
-        ]
+        self._may = [owner >= 0 if sentence is None else owner == sentence for owner in read.owners]
 
     def follows(self, places: Sequence[int] | None) -> dict[int, tuple[int, ...]]:
         """Token → places; None: it may begin anywhere. Nothing goes on past a window's end."""

@@ -26,7 +26,7 @@ class FixedEncoder:
     def __init__(self, encoder: BertEncoder, stacks: Sequence[FixedStack]) -> None:
         """The encoder's embeddings below stacks of layers, one after the other."""
         self._stacks = list(stacks)
-        self._words: Floats = encoder.words.weight.detach().numpy()
+        self.words: Floats = encoder.words.weight.detach().numpy()
         first_type = encoder.types.weight[0]
         self._places: Floats = (encoder.positions.weight + first_type).detach().numpy()
         norm = encoder.norm
@@ -45,6 +45,10 @@ class FixedEncoder:
         found: Floats = sums / np.sqrt((sums * sums).sum(1, keepdims=True))
         return found
 
+    def embed(self, rows: Sequence[Sequence[int]]) -> Floats:
+        """What the layers begin with, texts end to end: `[sum of lengths, d]`."""
+        return self._embedded(rows, _bounds(rows))
+
     def states(self, rows: Sequence[Sequence[int]]) -> list[Floats]:
         """The states `[l, d]` of each text; as for `unit_means`."""
         states, bounds = self._run(rows)
@@ -52,8 +56,7 @@ class FixedEncoder:
 
     def _run(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, NDArray[np.int64]]:
         """States of all texts end to end, and where each begins and the last one ends."""
-        bounds = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=bounds[1:])
+        bounds = _bounds(rows)
         states = self._embedded(rows, bounds)
         for stack in self._stacks:
             states = run_layers(states, bounds, *stack)
@@ -62,10 +65,17 @@ class FixedEncoder:
     def _embedded(self, rows: Sequence[Sequence[int]], bounds: NDArray[np.int64]) -> Floats:
         ids = np.fromiter(chain.from_iterable(rows), np.int64, bounds[-1])
         places = np.arange(len(ids)) - np.repeat(bounds[:-1], np.diff(bounds))
-        states = self._words[ids]
+        states = self.words[ids]
         states += self._places[places]
         states -= states.mean(1, keepdims=True)
         states /= np.sqrt(np.square(states).mean(1, keepdims=True) + self._eps)
         states *= self._weight
         states += self._bias
         return states
+
+
+def _bounds(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Where each text begins and the last one ends."""
+    bounds = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=bounds[1:])
+    return bounds

@@ -53,10 +53,6 @@ class FixedStack(NamedTuple):
         )
         return self._replace(products=(read, attended, inner, outer), norms=self.norms[first:last])
 
-    def layers(self) -> list[FixedStack]:
-        """Each layer as a stack of one."""
-        return [self.part(number, number + 1) for number in range(len(self.norms))]
-
 
 class LayerWeights(NamedTuple):
     """One layer of a stack."""
@@ -102,22 +98,36 @@ def run_layers(
     Text i has the rows from bounds[i] to before bounds[i + 1].
     """
     for number in range(len(norms)):
-        layer = LayerWeights(
-            layer_of(products[0], number),
-            layer_of(products[1], number),
-            layer_of(products[2], number),
-            layer_of(products[3], number),
-            norms[number],
-        )
-        read = project(states, layer.read)
-        mixed = np.empty(states.shape, np.float32)
-        for text in range(len(bounds) - 1):
-            first, last = bounds[text], bounds[text + 1]
-            attend(read[first:last], n_heads, mixed[first:last])
-        found = np.empty(states.shape, np.float32)
-        _after_attention(states, mixed, layer, eps, found)
-        states = found
+        states = run_layer(states, bounds, number, products, norms, n_heads, eps)
     return states
+
+
+@compiled
+def run_layer(
+    states: Floats,
+    bounds: NDArray[np.int64],
+    number: int,
+    products: tuple[Stacked, Stacked, Stacked, Stacked],
+    norms: Floats,
+    n_heads: int,
+    eps: float,
+) -> Floats:
+    """As `run_layers`, through one layer."""
+    layer = LayerWeights(
+        layer_of(products[0], number),
+        layer_of(products[1], number),
+        layer_of(products[2], number),
+        layer_of(products[3], number),
+        norms[number],
+    )
+    read = project(states, layer.read)
+    mixed = np.empty(states.shape, np.float32)
+    for text in range(len(bounds) - 1):
+        first, last = bounds[text], bounds[text + 1]
+        attend(read[first:last], n_heads, mixed[first:last])
+    found = np.empty(states.shape, np.float32)
+    _after_attention(states, mixed, layer, eps, found)
+    return found
 
 
 @compiled

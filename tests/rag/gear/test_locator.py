@@ -36,7 +36,7 @@ def test_spans_are_the_sentences_of_the_text(locator, how, question):
         assert not scores or sum(scores) == pytest.approx(1, abs=2e-2)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.text(max_size=120), max_size=5), question=st.text(max_size=40))
 def test_spans_are_the_sentences_of_any_text(property_locator, texts, question):
     found = property_locator.locate(question, [("", text) for text in texts])
@@ -99,7 +99,7 @@ def test_attention_of_words_is_that_of_their_tokens(locator):
     with torch.inference_mode():
         (read,) = locator.read([document])
         looked = locator.fuse(asked, [read]).attention[1][0].mean(0)
-    own = [column for column, owner in enumerate(read.owners.tolist()) if owner != NOBODY]
+    own = [column for column, owner in enumerate(read.owners) if owner != NOBODY]
     total = float(looked[1:-1][:, own].sum())
     words = [question[word.start : word.end] for word in found.question]
     assert words == ["where", "is", "the", "fish", "?"]
