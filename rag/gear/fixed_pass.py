@@ -34,7 +34,6 @@ class FixedPass:
         self._encoder = FixedEncoder(network.base, [stack])
         self._fusion = FixedFusion(stack, network.fusion.blocks, rounding)
         self._reader = reader_weights(network.reader)
-        self._importance = network.reader.importance
 
     def states(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Token ids of texts → their token states `[l, d]`."""
@@ -51,7 +50,7 @@ class FixedPass:
     def scores(self, question: Sequence[int], documents: Sequence[ReadDocument]) -> torch.Tensor:
         """The reader's `[B, S]`, -inf where a document has no such sentence, or that no token."""
         asked = self._encoder.words[np.array(question)]
-        weights = importances(self._importance, asked)
+        weights = importances(self._reader, asked)
         rows, bounds = _end_to_end([one.states for one in documents])
         fused, looked = self._fusion.fuse(
             self._encoder.embed([question]), rows, bounds, weights[:1]

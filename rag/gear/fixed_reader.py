@@ -9,10 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.nn import functional
 
 from rag.gear.reader import TINY, SentenceReader
 from rag.models.fixed_point import Floats
@@ -30,7 +27,7 @@ _SHORTEST = np.float32(1e-8)
 class ReaderWeights(NamedTuple):
     """What terms count: `means` and `peaks` `[layers]`, `heads` `[layers, heads]`, `length` `[1]`.
 
-    `mix` `[3, d]` and its bias are a, b and c by question.
+    `mix` `[3, d]` and its bias are a, b and c by question, `importance` and its a token's u and u'.
     """
 
     means: Floats
@@ -39,6 +36,8 @@ class ReaderWeights(NamedTuple):
     length: Floats
     mix: Floats
     mix_bias: Floats
+    importance: Floats
+    importance_bias: Floats
 
 
 class FixedReading(NamedTuple):
@@ -65,19 +64,20 @@ class FixedReading(NamedTuple):
 def reader_weights(reader: SentenceReader) -> ReaderWeights:
     """As they are now."""
     own = [reader.means, reader.peaks, reader.heads, reader.length]
-    parts = [*own, reader.mix.weight, reader.mix.bias]
-    return ReaderWeights(*(part.detach().numpy() for part in parts))
+    dense = [part for one in (reader.mix, reader.importance) for part in (one.weight, one.bias)]
+    return ReaderWeights(*(part.detach().numpy() for part in [*own, *dense]))
 
 
-def importances(layer: nn.Linear, asked: Floats) -> Floats:
+def importances(weights: ReaderWeights, asked: Floats) -> Floats:
     """Of a question's word vectors `[m, d]`, special ones first and last: `[3, m]`.
 
     How much each of its own tokens counts in attention, as a word and as a state: 1 in sum, or 0.
     """
     found = np.zeros((3, len(asked)), np.float32)
     if len(asked) > SPECIAL:
-        own = torch.from_numpy(asked[1:-1])
-        found[:, 1:-1] = functional.linear(own, layer.weight, layer.bias).softmax(0).numpy().T
+        logits = weights.importance @ asked[1:-1].T + weights.importance_bias[:, None]
+        parts = np.exp(logits - logits.max(1, keepdims=True))
+        found[:, 1:-1] = parts / parts.sum(1, keepdims=True)
     return found
 
 

@@ -27,6 +27,9 @@ BATCHES_PER_THREAD = 4
 MIN_BATCH_TOKENS = 384
 """Smaller batches lose more by their overhead than they gain."""
 
+CHARACTERS = 4
+"""Of a token, about; before a text is read."""
+
 
 class ScoredSentence(NamedTuple):
     """`text[start:end]`, in code points, and its share of the question's attention: all sum to 1.
@@ -76,15 +79,29 @@ class Locator:
         """
         how = aggregation or self.shape.aggregation
         asked = self.tokens.question(question, self.shape.max_question_tokens)
-        with torch.inference_mode():
-            read = self.read(documents)
-        batches = self._batches([len(one.states) for one in read])
-        jobs = [[read[place] for place in places] for places in batches]
+        sizes = [len(title) + len(text) for title, text in documents]
+        longest = CHARACTERS * self.shape.max_tokens
+        long = [place for place, size in enumerate(sizes) if size > longest]
+        known = dict(zip(long, self.read([documents[place] for place in long]), strict=True))
+
+        def located(places: Sequence[int]) -> list[list[ScoredSentence]]:
+            if places[0] in known:
+                read = [known[place] for place in places]
+            else:
+                read = self._read([documents[place] for place in places], alone=True)
+            rows = self.shares(asked, read, how)
+            return [_ranked(one.sentences, row) for one, row in zip(read, rows, strict=True)]
+
+        short = [place for place in range(len(documents)) if place not in known]
+        jobs = [
+            [places[number] for number in batch]
+            for places in (long, short)
+            for batch in self._batches([sizes[place] for place in places], CHARACTERS)
+        ]
         found: list[list[ScoredSentence]] = [[] for _ in documents]
-        shares = self._workers.map(lambda chosen: self.shares(asked, chosen, how), jobs)
-        for places, rows in zip(batches, shares, strict=True):
-            for place, row in zip(places, rows, strict=True):
-                found[place] = _ranked(read[place].sentences, row)
+        for places, sentences in zip(jobs, self._workers.map(located, jobs), strict=True):
+            for place, ranked in zip(places, sentences, strict=True):
+                found[place] = ranked
         return found
 
     def read(self, documents: Sequence[tuple[str, str]]) -> list[ReadDocument]:
@@ -92,12 +109,20 @@ class Locator:
 
         Cross-attention has no limit of its own: it looks at all windows of a document at once.
         """
-        texts = [self.tokens.read(*one, self.shape.max_tokens) for one in documents]
+        return self._read(documents, alone=False)
+
+    def _read(self, documents: Sequence[tuple[str, str]], *, alone: bool) -> list[ReadDocument]:
+        """As `read`; `alone` by this thread, which may be one of the workers."""
+        texts = self.tokens.read_all(documents, self.shape.max_tokens)
         windows = [(number, w) for number, one in enumerate(texts) for w in one.windows]
         states: list[torch.Tensor] = [torch.empty(0)] * len(windows)
-        batches = self._batches([len(window.ids) for _, window in windows])
+        lengths = [len(window.ids) for _, window in windows]
+        batches = (
+            list(token_batches(lengths, self._batch_tokens)) if alone else self._batches(lengths)
+        )
         jobs = [[windows[place][1].ids for place in places] for places in batches]
-        for places, rows in zip(batches, self._workers.map(self._states, jobs), strict=True):
+        computed = map(self._states, jobs) if alone else self._workers.map(self._states, jobs)
+        for places, rows in zip(batches, computed, strict=True):
             for place, row in zip(places, rows, strict=True):
                 states[place] = row
         by_text: list[list[torch.Tensor]] = [[] for _ in texts]
@@ -112,10 +137,13 @@ class Locator:
     def _pass(self) -> FixedPass | PaddedPass:
         return self.network.fixed() or self._padded
 
-    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Texts of like length together, within the budget, several batches for every thread."""
+    def _batches(self, lengths: Sequence[int], a_token: int = 1) -> list[list[int]]:
+        """Texts of like length together, within the budget, several batches for every thread.
+
+        Lengths are in units of which a token has `a_token`.
+        """
         share = sum(lengths) // (BATCHES_PER_THREAD * self._workers.n_threads)
-        budget = min(self._batch_tokens, max(MIN_BATCH_TOKENS, share))
+        budget = min(self._batch_tokens * a_token, max(MIN_BATCH_TOKENS * a_token, share))
         return list(token_batches(lengths, budget))
 
     def fuse(self, question: ReadQuestion, documents: Sequence[ReadDocument]) -> Fusion:
