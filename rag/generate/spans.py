@@ -96,12 +96,15 @@ def _suffixes(
         token_ids = tokenizer.encode(stretch)[:max_tokens]
         ends = {end - start: end for _, end in words[at : last + 1]}
         n_chars = _chars_read(token_ids, stretch, trie)
-        yield Suffix(
-            token_ids,
-            {n: ends[chars] for n, chars in enumerate(n_chars, 1) if chars in ends},
-            number,
-            start,
-        )
+        there = {n: ends[chars] for n, chars in enumerate(n_chars, 1) if chars in ends}
+        yield Suffix(token_ids, there, number, start)
+        # A token may reach beyond a word's end: the stretch up to there has other tokens.
+        reached = max(n_chars, default=0)
+        for end in (end for chars, end in ends.items() if chars < reached):
+            if end not in there.values():
+                own = tokenizer.encode(text[start:end])
+                if len(own) <= max_tokens:
+                    yield Suffix(own, {len(own): end}, number, start)
 
 
 def _chars_read(token_ids: Sequence[int], text: str, trie: TokenTrie) -> list[int]:

@@ -138,6 +138,13 @@ def test_with_any_tokens(tokens, texts: list[str], seed: int, most: int) -> None
     assert found.log_p == pytest.approx(log_p(model, [0], found.token_ids), abs=1e-4)
 
 
+def test_a_token_that_reaches_beyond_a_word() -> None:
+    model = spelled_model([b" ", b"1", b"a", b"1 "], seed=0, order=3)
+    scored = best_of_all(model, [0], ["1 a"], 2)
+    found = extract_best(model, [0], ["1 a"], 2)
+    assert found.log_p == pytest.approx(max(scored.values()), abs=1e-4)
+
+
 def test_of_equal_stretches_the_first_place_is_told() -> None:
     model = spelled_model([b"a", b"b", b" "], seed=3)
     found = extract_best(model, [0], ["b a", "a b"], 1)
