@@ -28,7 +28,7 @@ check: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --hypothesis-profile fast
 
 $(BIN)/python:
 	@echo "Making $(VENV) and installing pinned dependencies: about two minutes, once."

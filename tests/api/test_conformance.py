@@ -109,6 +109,7 @@ def test_the_real_service(real_api, checks, mode):
     assert n_sent >= 20 * n_examples
 
 
+@pytest.mark.slow
 def test_the_check_sees_a_server_error(few_documents, limits, live_server, checks):
     """The twin that must fail: the same cases against a service that breaks."""
 

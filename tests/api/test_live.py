@@ -69,6 +69,7 @@ def test_answering_stops_when_the_client_leaves(slow, limits, live_server, until
         assert httpx.get(f"{live.url}/livez").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_stays_gets_its_answer(service, limits, live_server):
     service.word_s = 0.02
     with live_server(service, limits) as live, httpx.Client(base_url=live.url) as client:
@@ -108,6 +109,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_stop_lets_running_answers_finish(service, limits, live_server, until):
     service.word_s = 0.1
     with ThreadPoolExecutor(1) as pool:
@@ -168,6 +170,7 @@ def announced(lines):
     raise AssertionError(said)
 
 
+@pytest.mark.slow
 def test_a_stop_ends_what_does_not_finish_with_a_clean_error(few_documents, limits, live_server):
     service = few_documents(word_s=HOUR_S)
     streamed, plain = [], []

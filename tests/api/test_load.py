@@ -35,6 +35,7 @@ def test_counts_add_up():
     assert (level.p50_ms, level.p99_ms) == (0.0, 300.0)
 
 
+@pytest.mark.slow
 def test_clients_ask_a_server_and_refusals_are_no_failures(few_documents, limits, live_server):
     small = msgspec.structs.replace(limits, max_searches=1, max_search_queue=0)
     seen = []

@@ -122,6 +122,7 @@ def test_the_agent_is_told_which_indexes_there_are(within):
     assert "tiny" in talk(within, converse)
 
 
+@pytest.mark.slow
 def test_decoding_stops_when_the_agent_no_longer_wants_it(tiny_index, with_model):
     model = ByHeart("so it goes " * 200, step_s=0.05)
     service = with_model(tiny_index, model)

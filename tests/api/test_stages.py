@@ -74,6 +74,7 @@ ENCODE_OPTIONS = {"index", "query", "retrievers"}
 ASKED = {"index": "tiny", "query": QUESTION, "min_evidence": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

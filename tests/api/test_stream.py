@@ -73,6 +73,7 @@ def test_what_fails_before_anything_is_said_is_a_plain_problem(
     is_problem(wrong, 422, "invalid-input")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "slug", "words"),
     [
@@ -114,6 +115,7 @@ def test_decoding_stops_when_the_reader_leaves(few_documents, limits, live_serve
         assert httpx.get(f"{live.url}/livez").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_everything(service, limits, live_server):
     with live_server(service, limits) as live:
         host, _, port = live.url.removeprefix("http://").partition(":")
@@ -129,6 +131,7 @@ def test_a_slow_reader_gets_everything(service, limits, live_server):
     assert received.count(b"event: token") == len(["Penicillin", "was", "discovered", "by"]) + 4
 
 
+@pytest.mark.slow
 def test_silence_is_kept_alive(few_documents, limits, live_server, monkeypatch):
     defaults = (0.02,)
     monkeypatch.setattr(event_stream.stream, "__defaults__", defaults)
@@ -139,6 +142,7 @@ def test_silence_is_kept_alive(few_documents, limits, live_server, monkeypatch):
     check_order(events_of(text))
 
 
+@pytest.mark.slow
 def test_many_streams_at_once_and_threads_stay_bounded(service, limits, live_server):
     service.word_s = 0.01
     found = []

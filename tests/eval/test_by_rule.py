@@ -94,6 +94,7 @@ def test_what_is_there_is_not_asked_again(answering):
         answer_by_rules(answering, asked(("b",)), rules, Silent(), done=made[:3])
 
 
+@pytest.mark.slow
 def test_the_command(animals, tiny_generator, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_generator))
     root = ["--root", str(tmp_path / "i"), "--cache", str(tmp_path / "c"), "--threads", "1"]

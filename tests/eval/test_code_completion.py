@@ -106,6 +106,7 @@ def test_the_measures():
     assert report.processor_overhead == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_the_command(tiny_generator, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_generator))
     out = tmp_path / "sites.jsonl"

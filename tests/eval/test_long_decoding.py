@@ -95,6 +95,7 @@ def test_bamboo_questions_are_found_within_the_text_and_beside_it(tmp_path, tiny
     ]
 
 
+@pytest.mark.slow
 def test_ways_by_length(folder, tiny_generator, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_generator))
     monkeypatch.setenv("RAG_CACHE", str(tmp_path))

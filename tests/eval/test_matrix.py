@@ -49,6 +49,7 @@ def rag(tmp_path, animals, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_cells_are_measured_once(rag, tmp_path, animals):
     first = rag()
     assert {name: row["reused"] for name, row in first.items()} == {"plain": False, "tuned": False}

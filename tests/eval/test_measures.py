@@ -44,6 +44,7 @@ def by_definition(judged, ranked):
     }
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcd"), JUDGED, min_size=1),

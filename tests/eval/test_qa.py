@@ -94,6 +94,7 @@ def test_the_pipeline_end_to_end(answering):
     assert record.dataset.questions_sha256
 
 
+@pytest.mark.slow
 def test_the_command(animals, tiny_generator, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_generator))
     out = tmp_path / "answers.jsonl.gz"

@@ -75,6 +75,7 @@ def parsed(text):
     return parser
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_carries_what_made_it(tmp_path):
     out = write_report([record(), record("dense", (0.9, 0.6))], tmp_path / "report")
     text = out.read_text(encoding="utf-8")
@@ -88,6 +89,7 @@ def test_the_page_is_self_contained_and_carries_what_made_it(tmp_path):
         assert f"<td>{cell}</td>" in text
 
 
+@pytest.mark.slow
 def test_the_same_records_make_the_same_bytes():
     assert render([record()]) == render([record()])
 

@@ -21,12 +21,14 @@ def test_requests_are_timed_in_a_process_of_their_own(service):
     assert cost.cold_start_ms > cost.latency["total"].p50_ms
 
 
+@pytest.mark.slow
 def test_its_failure_is_a_sentence(service):
     request = SearchRequest(index="absent", query="x")
     with pytest.raises(EvidentError, match=r"measuring the latency failed: .*no index 'absent'"):
         measure_serving(service.settings, [request] * 2)
 
 
+@pytest.mark.slow
 def test_a_childs_peak_is_its_own():
     ballast = bytearray(300 * 2**20)
     ballast[::4096] = b"x" * len(ballast[::4096])

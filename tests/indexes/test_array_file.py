@@ -67,6 +67,7 @@ def test_damaged_files_are_refused(tmp_path: Path, read, change: str):
         read(path)
 
 
+@pytest.mark.slow
 def test_many_threads_read_at_once(tmp_path: Path):
     for number in range(8):
         np.save(tmp_path / f"{number}.npy", np.arange(number + 1))

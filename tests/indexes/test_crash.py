@@ -71,6 +71,7 @@ def strike(old: Path, expected: Expected, scratch: Path, name: str, rng: random.
         assert content(folder) == expected.new[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_killed_anywhere_the_index_is_old_or_new(old, expected, tmp_path, name):
     assert expected.old != expected.new[name] or name == "compact"

@@ -12,6 +12,7 @@ from indexes.writer import IndexWriter
 STEPS = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=14)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=8,
     deadline=None,

@@ -158,6 +158,7 @@ def test_a_gzip_bomb_is_never_held(tmp_path: Path, read_all: ReadAll) -> None:
     assert peak < 16 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut off", "flipped", "not gzip"])
 def test_damaged_compression_ends_the_file_only(
     damage: str, tmp_path: Path, read_all: ReadAll

@@ -89,6 +89,7 @@ def test_every_kind_of_prompt_holds_its_question_and_text(folder, data, settings
         assert all(part in texts[name] for part in wanted), name
 
 
+@pytest.mark.slow
 def test_rows_ratios_and_floor(data, settings, capsys):
     flags = ["--data", str(data["plain"]), str(data["llma"]), "--limit", "1", "--max-tokens", "9"]
     engines = "evident,evident-auto,evident-fp32,transformers,transformers-lookup"

@@ -114,6 +114,7 @@ def test_attention_of_words_is_that_of_their_tokens(locator):
         word_attention(locator, question, document, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS)
 def test_copied_text_stands_in_the_document(locator, text):
     writer = Writer(locator)

@@ -138,6 +138,7 @@ def test_long_texts_in_growing_caches(pairs: dict[str, Pair], kind: str) -> None
         assert relative_error(logits, expected[start : start + len(piece)]) < 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 @given(turns=st.lists(TURN, min_size=1, max_size=8), seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)

@@ -88,6 +88,7 @@ def test_without_monitors_it_is_anything() -> None:
     assert any(not any(one.startswith(word) for one in MEMBERS) for word in words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", ["m", "mov", "moved"])
 def test_the_word_of_the_cursor_goes_on(begun: str) -> None:
     """It is written anew, is not told twice, and becomes a member."""
@@ -150,6 +151,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_command(program, tiny_long_folder, monkeypatch, capsys) -> None:
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_long_folder))
     command = ["complete", f"{program}:{LINE}:7", "--max-tokens", "6", "--threads", "1"]

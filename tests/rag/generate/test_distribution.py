@@ -152,6 +152,7 @@ def test_a_forbidden_token_is_never_drawn(scores: list[float], seed: int) -> Non
         assert 0 < draw(probabilities(torch.tensor(forbidden)), generator) <= len(scores)
 
 
+@pytest.mark.slow
 def test_drawing_follows_the_probabilities() -> None:
     from scipy.stats import chisquare
 

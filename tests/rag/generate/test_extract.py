@@ -119,6 +119,7 @@ def test_it_is_the_best_of_all_stretches_on_200_passages(tiny: TorchModel) -> No
     check_passages(tiny, 200, seed=2)
 
 
+@pytest.mark.slow
 @given(tokens_over("ab 1"), st.lists(st.text("ab 1", max_size=12), min_size=1, max_size=3),
        st.integers(0, 10**6), st.integers(1, 8))  # fmt: skip
 @settings(max_examples=40, deadline=None)

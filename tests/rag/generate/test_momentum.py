@@ -50,6 +50,7 @@ def choice(row: list[float], text: list[int]) -> int:
     return max(allowed, key=lambda t: p[t] - 0.2 * resisted[t])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drafter", ["none", "lookup", "recycle", "auto", "rapid"])
 @given(st.integers(0, 10**6), st.integers(0, 2), st.floats(0.5, 8))
 @settings(max_examples=6, deadline=None)

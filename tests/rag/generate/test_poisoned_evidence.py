@@ -131,6 +131,7 @@ def test_no_attack_gets_through(toy: Service, seen: list[Seen], attack: str) -> 
     assert len(seen) == 3 * len(FACTS)
 
 
+@pytest.mark.slow
 def test_a_model_that_obeys_gets_no_citation_but_real_ones(toy: Service, seen: list[Seen]) -> None:
     """Whatever it repeats of the attacks, numbers are not believed and stretches exist."""
     for one in DOCUMENTS:
@@ -145,6 +146,7 @@ def test_a_model_that_obeys_gets_no_citation_but_real_ones(toy: Service, seen: l
                 assert words & set(re.findall(r"\w+", f"{one.title} {stretch}".lower()))
 
 
+@pytest.mark.slow
 def test_what_is_not_cleaned_is_seen(toy: Service, seen: list[Seen], monkeypatch) -> None:
     """Negative control: without the cleaning the same checks fail, on nearly every document."""
     from rag.generate import prompt

@@ -69,6 +69,7 @@ def decoded(
     return generate(model, prompt, decode, steering=steering, drafting=drafting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steered", STEERINGS)
 @pytest.mark.parametrize("drafter", DRAFTERS)
 @given(PROMPTS, st.integers(0, 10**6), ORDERS, st.floats(0, 2), st.integers(1, 70))

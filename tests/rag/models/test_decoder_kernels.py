@@ -40,6 +40,7 @@ def product_of(n_rows: int, n_tiles: int) -> Any:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_rows", "n_tiles"), [(1, 4), (1, 2), (2, 2), (3, 2), (6, 1)])
 @given(n_pairs=st.integers(1, 40), seed=SEEDS)
 @settings(max_examples=10, deadline=None)
@@ -89,6 +90,7 @@ def attention_of(n_heads: int) -> Any:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_heads", [1, 2, 3, 4])
 @given(n_blocks=st.integers(1, 5), size=st.sampled_from([16, 64]), seed=SEEDS)
 @settings(max_examples=10, deadline=None)

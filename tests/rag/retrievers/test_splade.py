@@ -34,6 +34,7 @@ def texts(n: int, seed: int = 5) -> list[str]:
     return [" ".join(random_.choices(WORDS[:8], k=random_.randint(0, 30))) for _ in range(n)]
 
 
+@pytest.mark.slow
 def test_passages_equal_the_paper_whatever_their_batch(bert):
     many = texts(24)
     expected = [paper(bert, text) for text in many]

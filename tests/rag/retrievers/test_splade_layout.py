@@ -60,6 +60,7 @@ def copied(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["max", "sum"])
 @pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
 def test_a_sparse_encoder_gives_its_own_vectors(bert, tmp_path, pooling, activation):

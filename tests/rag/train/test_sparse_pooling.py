@@ -22,6 +22,7 @@ def slow(hidden, lengths, embeddings, bias):
     return torch.stack(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense", [0.0, 1.0], ids=["all terms", "picked terms"])
 @pytest.mark.parametrize("biased", [True, False])
 @given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=5), seed=st.integers(0, 2**31))

@@ -137,6 +137,7 @@ def test_numbers_in_citations_are_free_where_shown() -> None:
 NAMED = words_of(["The Seine flows through Paris.", "élan of Émile McCoy, G20"])
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["Paris", "paris", "Rome", "Emile", "Émile", "Élan", "élan", "The",
                                  "SEINE", "Through", "Parisian", "McCoy", "Mc", "G20", "G2", "3D",
                                  "Éa", "I", "Ωmega", "日本", "flows"]), max_size=6),

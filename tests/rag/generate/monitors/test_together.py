@@ -142,6 +142,7 @@ def test_without_them_texts_are_not_bound() -> None:
     assert min(unbound.values()) > 3
 
 
+@pytest.mark.slow
 @given(
     tokens_over(ALPHABET), st.lists(st.tuples(st.integers(0, 99), st.integers(0, 5)), max_size=20)
 )

@@ -96,6 +96,7 @@ def test_a_class_of_the_program_is_never_remembered() -> None:
     assert "other" in analysis.names(f"{changed}Mine.")
 
 
+@pytest.mark.slow
 def test_not_more_than_so_many_are_remembered(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(members, "MAX_SCOPES", 3)
     monkeypatch.setattr(members, "_remembered", type(members._remembered)())

@@ -107,6 +107,7 @@ def test_who_waits_is_served_before_what_is_foreseen(
     assert "upper" in analysis.names("'a'.")
 
 
+@pytest.mark.slow
 def test_another_process_takes_over_from_one_that_ended(caplog: pytest.LogCaptureFixture) -> None:
     with Analyst() as analyst:
         assert "upper" in analyst.open().names("'a'.")

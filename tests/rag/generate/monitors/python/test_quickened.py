@@ -128,6 +128,7 @@ def test_values_with_the_same_members_are_listed_once(monkeypatch: pytest.Monkey
     assert not [value for value in listed if value.is_stub()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["h11", "rich"])
 def test_the_names_of_a_tree(package: str) -> None:
     for path in modules(package)[:12]:
