@@ -156,6 +156,7 @@ def test_rejected_documents_are_told(server, settings):
     assert str(settings.root) not in json.dumps(job)
 
 
+@pytest.mark.slow
 def test_a_failure_says_why_and_changes_nothing(server):
     job = server.ended(
         server.order(build=BUILD | {"documents": [{"text": "?"}]}).json()["job"]["id"]

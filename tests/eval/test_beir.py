@@ -127,6 +127,7 @@ def test_trec_judgements_and_harmless_repeats(tmp_path):
     assert read_qrels(path) == {"19335": {"1017759": -1, "8412684": 3}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "split", "n_queries", "n_documents"),
     [

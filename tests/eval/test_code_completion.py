@@ -38,6 +38,7 @@ def test_a_site_too_near_the_beginning_is_none():
     assert dereferences("import os\nos.path\n") == []
 
 
+@pytest.mark.slow
 def test_members_of_a_program(analyst):
     assert "append" in members(Program("x = []\nx."), analyst)
     assert members(Program("def f(x):\n    x."), analyst) == frozenset()

@@ -71,6 +71,7 @@ def test_traps_are_split_into_instruction_and_beginning(tmp_path):
     assert quote.continues
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "n_conflicts"),
     [
@@ -145,6 +146,7 @@ def test_rules_that_are_none(rules):
         check_rules(rules)
 
 
+@pytest.mark.slow
 def test_the_command_runs_every_rule(rgb, tmp_path, tiny_generator, monkeypatch, capsys):
     monkeypatch.setenv("RAG_GENERATOR", str(tiny_generator))
     out = tmp_path / "texts.jsonl"

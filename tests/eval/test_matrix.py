@@ -74,6 +74,7 @@ def test_cells_are_measured_once(rag, tmp_path, animals):
     assert (repaired["plain"]["reused"], repaired["tuned"]["reused"]) == (False, True)
 
 
+@pytest.mark.slow
 def test_scores_are_held_against_the_expected_ones(rag, tmp_path):
     wanted = tmp_path / "expected.toml"
     wanted.write_text('[small.plain]\n"RR@10" = { value = 0.7499, tolerance = 0.001 }\n')

@@ -88,6 +88,7 @@ def test_expansion_is_what_the_text_does_not_say(searched):
         assert (term.field, term.source) == ("query", QUERY[term.start : term.end])
 
 
+@pytest.mark.slow
 def test_a_hits_expansion_points_into_its_fields(searched):
     bert, _, response = searched
     hits = {hit.id: hit for hit in response.hits}

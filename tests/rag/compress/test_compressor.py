@@ -95,6 +95,7 @@ OPTIONS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(HOSTILE, min_size=1, max_size=4), OPTIONS, HOSTILE, st.booleans(), st.data())
 def test_any_texts_and_options(texts, options, query, with_scorer, data):

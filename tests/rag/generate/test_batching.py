@@ -174,6 +174,7 @@ def test_a_slot_can_be_forked_and_fed_alone(models: dict[str, Models]) -> None:
     assert fork.n_bytes == model.open_context().n_bytes
 
 
+@pytest.mark.slow
 def test_a_slot_is_free_as_soon_as_its_context_is_gone(models: dict[str, Models]) -> None:
     model = models["llama"].fp32
     gc.collect()

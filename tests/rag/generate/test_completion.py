@@ -61,6 +61,7 @@ def test_a_place_that_is_none(line: int, column: int, reason: str) -> None:
         program_at(SOURCE, line, column)
 
 
+@pytest.mark.slow
 def test_a_member_is_one_that_exists() -> None:
     program = program_at(SOURCE, LINE, 7)
     words = []

@@ -284,6 +284,7 @@ def never_cropped(self: NullBranch, generated: Sequence[int], n_rows: int) -> to
     return self._context.forward(fed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", ["stale", "batch mean"])
 def test_a_broken_branch_is_seen(bug: str, monkeypatch) -> None:
     """Negative controls: the same comparison fails when rows are not of their own prefix."""

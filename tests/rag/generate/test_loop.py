@@ -177,6 +177,7 @@ def test_requests_in_threads_do_not_disturb_each_other(tiny: TorchModel) -> None
     assert [together[n] for n in range(len(prompts))] == alone
 
 
+@pytest.mark.slow
 @given(PROMPTS, st.lists(st.text(min_size=1, max_size=3), max_size=3), st.integers(0, 1000))
 @settings(max_examples=10, deadline=None)
 @example([1], ["\n"], 0)

@@ -133,6 +133,7 @@ def test_a_crop_that_is_not_undone_would_be_seen(pairs: dict[str, Pair]) -> None
     torch.testing.assert_close(after_other, fresh(pair.torch, [1, 2, 9])[-1:], atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_int4_is_the_model_with_its_weights_rounded(
     folders: dict[str, Path], cache: Path, kind: str

@@ -104,6 +104,7 @@ def test_greedy_text_is_plain_greedy_text(
         memory.answers.add(plain.token_ids)
 
 
+@pytest.mark.slow
 @given(PROMPTS, st.integers(0, 10**6), ORDERS, st.floats(0, 2), st.integers(1, 40))
 @settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize("verifier", ["rapid_exact", "rapid_paper", "ensemble"])

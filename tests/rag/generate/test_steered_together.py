@@ -91,6 +91,7 @@ def test_faithful_requests_at_once_get_their_own_texts(
             assert len(contrasts[0]) == n_tokens
 
 
+@pytest.mark.slow
 def test_the_rule_changes_the_text(models: dict[str, Any]) -> None:
     """Or the test above would show nothing."""
     model = models["torch"]

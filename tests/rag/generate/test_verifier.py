@@ -194,6 +194,7 @@ def test_every_path_together_is_the_promised_distribution(name, steering, monkey
     assert distance(texts, wanted_texts(case, steering)) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_papers_verifier_is_as_biased_as_derived(monkeypatch) -> None:
     case = Case(rapid(verifier="rapid_paper", eta=5.0), eta=5.0)
     texts = exact_texts(case, Steering(), monkeypatch)

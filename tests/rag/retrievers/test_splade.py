@@ -83,6 +83,7 @@ def test_pruning_keeps_the_heaviest(weights, n_terms):
     assert (np.diff(ids.astype(int)) > 0).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 8))
 def test_each_side_is_pruned_by_its_own_number(bert, doc_terms, query_terms):

@@ -47,6 +47,7 @@ def test_a_text_is_encoded_alike_alone_and_in_any_batch(
     torch.testing.assert_close(task.encode(texts), alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["masked", "decoder"])
 def test_it_encodes_what_the_retriever_encodes(
     bert, llama, toy_data, recipe_file, tmp_path, backbone

@@ -115,6 +115,7 @@ def test_a_check_of_the_last_character_alone_is_escaped(monkeypatch) -> None:
     assert n_free > 10
 
 
+@pytest.mark.slow
 @given(
     tokens_over(ALPHABET), st.lists(st.tuples(st.integers(0, 99), st.integers(0, 5)), max_size=15)
 )

@@ -58,6 +58,7 @@ def test_it_says_what_the_analysis_says_whatever_was_foreseen(opened: Analyst, s
         assert there.names(FIRST + one) == here.names(FIRST + one), one
 
 
+@pytest.mark.slow
 def test_a_program_has_a_place_and_an_end(opened: Analyst, tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("class Thing:\n    first = 1\n")
     text = "import beside\nbeside."
@@ -68,6 +69,7 @@ def test_a_program_has_a_place_and_an_end(opened: Analyst, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_signatures(opened: Analyst) -> None:
     assert opened.open().signatures(CALL) == Analysis().signatures(CALL)
     assert [p.name for p in opened.open().signatures(CALL)[0]] == ["first", "second"]
@@ -136,6 +138,7 @@ def test_nobody_waits_for_one_that_is_closed() -> None:
     assert all(isinstance(one.exception(10), Cancelled) or one.result() for one in waiting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_completion_is_the_same(opened: Analyst, seed: int) -> None:
     code = [b"mov", b"first", b"(", b".upper", b"\n", *(bytes([b]) for b in range(32, 127))]

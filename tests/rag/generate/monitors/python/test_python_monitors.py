@@ -108,6 +108,7 @@ def test_what_is_not_known_is_free(text: str) -> None:
     assert dereference().suggest(text) == frozenset()
 
 
+@pytest.mark.slow
 def test_what_comes_after_the_cursor_counts() -> None:
     head = "class A:\n    def one(self):\n        return self."
     after = "\n    def two(self):\n        return 2\n"

@@ -65,6 +65,7 @@ def test_it_answers_as_the_library_does(seed: int) -> None:
         text += f"v{len(text)} = 1\n"
 
 
+@pytest.mark.slow
 def test_stubs_that_assign_and_have_conditions(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     write(tmp_path / "things.py", "class Thing:\n    hidden = 1\n", 1_000_000)
