@@ -17,7 +17,7 @@ from rag.gear.fixed_fusion import FixedFusion
 from rag.gear.fixed_reader import FixedReading, importances, read_sentences, reader_weights
 from rag.gear.fusion import Fusion
 from rag.gear.reading import ReadDocument
-from rag.models.fixed_encoder import FixedEncoder
+from rag.models.fixed_encoder import FixedEncoder, bounds_of
 from rag.models.fixed_layers import fix_layers
 from rag.models.fixed_point import Floats
 from rag.models.torch_runtime import Rounding
@@ -31,7 +31,7 @@ class FixedPass:
 
     def __init__(self, network: GearNetwork, rounding: Rounding) -> None:
         stack = fix_layers(network.encoder.layers(), rounding)
-        self._encoder = FixedEncoder(network.base, [stack])
+        self._encoder = FixedEncoder(network.base, stack)
         self._fusion = FixedFusion(stack, network.fusion.blocks, rounding)
         self._reader = reader_weights(network.reader)
 
@@ -72,9 +72,7 @@ class FixedPass:
 
 def _end_to_end(documents: Sequence[torch.Tensor]) -> tuple[Floats, NDArray[np.int64]]:
     """Documents' states one after the other, where each one begins, and where the last one ends."""
-    bounds = np.zeros(len(documents) + 1, np.int64)
-    np.cumsum([len(one) for one in documents], out=bounds[1:])
-    return np.concatenate([one.numpy() for one in documents]), bounds
+    return np.concatenate([one.numpy() for one in documents]), bounds_of(documents)
 
 
 def _flat(rows: Iterable[list[int]]) -> NDArray[np.int64]:

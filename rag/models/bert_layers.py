@@ -218,7 +218,7 @@ class BertEncoder(nn.Module):  # type: ignore[misc]
         if rounding is None:
             return None
         if rounding not in self._fixed:
-            self._fixed[rounding] = FixedEncoder(self, [self.stack.fixed_layers(rounding)])
+            self._fixed[rounding] = FixedEncoder(self, self.stack.fixed_layers(rounding))
         return self._fixed[rounding]
 
     def upper(self, first: int) -> BertLayers:

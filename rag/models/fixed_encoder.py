@@ -6,7 +6,7 @@ waits for its turn each time. Here there is one long turn without the lock for a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class FixedEncoder:
     """An encoder as it was when this was made; its embeddings are in shared memory."""
 
-    def __init__(self, encoder: BertEncoder, stacks: Sequence[FixedStack]) -> None:
-        """The encoder's embeddings below stacks of layers, one after the other."""
-        self._stacks = list(stacks)
+    def __init__(self, encoder: BertEncoder, stack: FixedStack) -> None:
+        """The encoder's embeddings below a stack of layers."""
+        self._stack = stack
         self.words: Floats = encoder.words.weight.detach().numpy()
         first_type = encoder.types.weight[0]
         self._places: Floats = (encoder.positions.weight + first_type).detach().numpy()
@@ -47,7 +47,7 @@ class FixedEncoder:
 
     def embed(self, rows: Sequence[Sequence[int]]) -> Floats:
         """What the layers begin with, texts end to end: `[sum of lengths, d]`."""
-        return self._embedded(rows, _bounds(rows))
+        return self._embedded(rows, bounds_of(rows))
 
     def states(self, rows: Sequence[Sequence[int]]) -> list[Floats]:
         """The states `[l, d]` of each text; as for `unit_means`."""
@@ -56,11 +56,8 @@ class FixedEncoder:
 
     def _run(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, NDArray[np.int64]]:
         """States of all texts end to end, and where each begins and the last one ends."""
-        bounds = _bounds(rows)
-        states = self._embedded(rows, bounds)
-        for stack in self._stacks:
-            states = run_layers(states, bounds, *stack)
-        return states, bounds
+        bounds = bounds_of(rows)
+        return run_layers(self._embedded(rows, bounds), bounds, *self._stack), bounds
 
     def _embedded(self, rows: Sequence[Sequence[int]], bounds: NDArray[np.int64]) -> Floats:
         ids = np.fromiter(chain.from_iterable(rows), np.int64, bounds[-1])
@@ -74,8 +71,8 @@ class FixedEncoder:
         return states
 
 
-def _bounds(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Where each text begins and the last one ends."""
-    bounds = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=bounds[1:])
+def bounds_of(texts: Sequence[Sized]) -> NDArray[np.int64]:
+    """Of texts end to end: where each begins, and where the last one ends."""
+    bounds = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=bounds[1:])
     return bounds
