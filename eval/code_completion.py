@@ -1,6 +1,7 @@
 """What monitors do for code: the identifier after a point, with them and without.
 
-Static analysis is warm: it was asked for the site's members just before, by a question of its own.
+Static analysis is warm: it knows the standard library, and it was asked for the site's members just
+before, by a question of its own.
 Greedy and without drafts, so that times compare monitors and nothing else. The processor's time is
 that of all threads of this process and of the one for static analysis, what it was asked ahead for
 nothing included; it says more than a clock where others are at work too.
@@ -46,7 +47,8 @@ class SiteAnswer(msgspec.Struct, frozen=True):
     """One site written on. `decode_ms` is the time after the first token, of all other ones.
 
     `generate_ms` is that of the whole text, whose prompt had been read, and `processor_ms` the
-    processor's for it. `monitors_ms` is what monitors took of the decoding thread.
+    processor's for it. `monitors_ms` is what monitors took, their waits included, most of it while
+    the model computed.
     """
 
     id: str
@@ -69,8 +71,8 @@ class CodeReport(msgspec.Struct, frozen=True):
     `valid`: the identifier is a member that static analysis knows, or the beginning of one where
     the tokens ran out; `match`: it is the one that stood there; `reachable`: that one is known, so
     this is the most that `match` can be with monitors. `p` is of Fisher's randomisation test of the
-    matches. `token_ms` is without monitors, `constrained_token_ms` what monitors take of the
-    decoding thread for each token that they bind.
+    matches. `token_ms` is without monitors, `constrained_token_ms` what monitors take for each
+    token that they bind, beside the model or before it can go on.
 
     `overhead` is by the clock: how much longer a token takes with monitors than without, over whole
     texts, so with all waits and all that monitors slow down beside them; `decode_overhead` is that
@@ -105,6 +107,8 @@ def complete_sites(
     """Every site twice: free, then monitored. Raises as `rag.generate.completion.complete`."""
     if not sites or not plan.monitors or plan.max_tokens < 2:
         raise InvalidInput("one site and one monitor or more, and two tokens or more")
+    progress.note("warming static analysis")
+    analyst.warm()
     progress.start("completing", 2 * len(sites), "text")
     answers = []
     for site in sites:

@@ -76,6 +76,14 @@ class Analyst:
         """One request's questions about one program, as `Analysis(path, after)` takes them."""
         return RequestAnalysis(self, next(self._requests), path, after)
 
+    def warm(self) -> None:
+        """Wait until everything is found out that most programs ask for, a few seconds at most.
+
+        It is found out while nobody asks; until then the first question about a module of the
+        standard library takes longer.
+        """
+        self.ask(Question(next(self._requests), "warm", "")).result()
+
     def ask(self, question: Question, *, ahead: bool = False) -> Future[Reply]:
         """Queue a question; those asked ahead wait until no other does, and can be cancelled."""
         urgency = _AHEAD if ahead else _NOW

@@ -1,8 +1,9 @@
 """The process that static analysis runs in: questions from standard input, answers in their order.
 
 Each is a frame: four bytes of length, then MessagePack; an empty one says that it has begun. The
-process ends with its input. What is known of a program is kept from question to question. What is
-printed by modules that the library imports goes to standard error.
+process ends with its input. What is known of a program is kept from question to question, and what
+most programs ask for is found out while nobody asks. What is printed by modules that the library
+imports goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,27 +14,33 @@ import signal
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from select import select
-from typing import IO
+from typing import IO, Literal
 
 import msgspec
 
 from rag.generate.monitors.python.analysis import Analysis
 from rag.generate.monitors.python.program_analysis import Kind, Parameter
+from rag.generate.monitors.python.warming import warming_texts
 
 MAX_REQUESTS = 64
 """Requests whose analyses are kept: those that asked last."""
 
-PAUSE_S, IDLE_S = 0.005, 2.0
-"""Without questions, before garbage is looked for among what is new, and among all there is."""
+PAUSE_S, QUIET_S, IDLE_S = 0.005, 0.05, 2.0
+"""Without questions, before garbage is looked for among what is new, before others' questions are
+asked, and before garbage is looked for among all there is."""
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True):
-    """Of one request, whose program is the same in all its questions."""
+    """Of one request, whose program is the same in all its questions.
+
+    To "warm" the answer says nothing but that all is found out that most programs ask for.
+    """
 
     request: int
-    kind: Kind
+    kind: Kind | Literal["warm"]
     text: str
     after: str = ""
     path: str | None = None
@@ -72,25 +79,48 @@ def main() -> None:
         write_frame(replies, b"")
         gc.disable()
         requests: OrderedDict[int, Analysis] = OrderedDict()
-        while (data := _next_frame(sys.stdin.buffer)) is not None:
+        texts = warming_texts()
+        while (data := _next_frame(sys.stdin.buffer, texts)) is not None:
             question = msgspec.msgpack.decode(data, type=Question)
+            if question.kind == "warm":
+                _warm(texts)
             write_frame(replies, msgspec.msgpack.encode(_reply(requests, question)))
 
 
-def _next_frame(stream: IO[bytes]) -> bytes | None:
-    """The next frame. While none comes garbage is looked for.
+def _next_frame(stream: IO[bytes], texts: Iterator[str]) -> bytes | None:
+    """The next frame. While none comes garbage is looked for, and `texts` are asked about.
 
     First among what is new, since most of it is of the last questions; what is kept, which is a
     hundred times as much, is looked through once nothing was asked for a while.
     """
-    if not select([stream], [], [], PAUSE_S)[0]:
-        gc.collect()
-        gc.freeze()
-        if not select([stream], [], [], IDLE_S)[0]:
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
+    if not _comes(stream, PAUSE_S):
+        _collect()
+        if not _comes(stream, QUIET_S):
+            _warm(texts, stream)
+            if not _comes(stream, IDLE_S):
+                gc.unfreeze()
+                _collect()
     return read_frame(stream)
+
+
+def _warm(texts: Iterator[str], stream: IO[bytes] | None = None) -> None:
+    """Ask about what is left of the texts, or until a question comes."""
+    warmed = Analysis()
+    for text in texts:
+        warmed.names(text)
+        _collect()
+        if stream is not None and _comes(stream, 0.0):
+            return
+
+
+def _comes(stream: IO[bytes], within_s: float) -> bool:
+    return bool(select([stream], [], [], within_s)[0])
+
+
+def _collect() -> None:
+    """Look for garbage, and never again among what is left."""
+    gc.collect()
+    gc.freeze()
 
 
 def _reply(requests: OrderedDict[int, Analysis], question: Question) -> Reply:
@@ -100,6 +130,8 @@ def _reply(requests: OrderedDict[int, Analysis], question: Question) -> Reply:
     requests[question.request] = analysis
     if len(requests) > MAX_REQUESTS:
         requests.popitem(last=False)
+    if question.kind == "warm":
+        return Reply(time.process_time() * 1000)
     if question.kind == "names":
         names = sorted(analysis.names(question.text))
         return Reply(time.process_time() * 1000, names)

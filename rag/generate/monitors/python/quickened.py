@@ -9,12 +9,19 @@ kept, and which of the names in it are defined where. Most of a question goes in
 * Where a tree is kept is asked once a question.
 * Which definition of a name in a class or module of a stub holds is remembered where that takes no
   inference: where no definition depends on a condition such as the version of Python.
+* Of many values that are all strings, or numbers, one is asked for its attributes.
+
+And one thing is found otherwise. The library infers the condition of an `if` to see whether what is
+assigned under it can be reached: where that is not sure, which it hardly ever is, all the work was
+for nothing. Here only conditions on Python itself are inferred, such as its version; under any
+other one everything is reachable, so of a program with a constant false condition more is found.
 
 Only one thread may be within at a time: hold the library's lock.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +33,14 @@ _TREES: dict[Any, tuple[Any, bool]] = {}
 
 _HELD: WeakKeyDictionary[Any, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 """Of each kept tree of a stub: what is remembered; see `_held` and `_assigns`."""
+
+
+_ON_PYTHON = re.compile(r"\b(?:version_info|platform|TYPE_CHECKING)\b")
+
+MANY_VALUES = 3
+
+_PLAIN = frozenset({"bool", "bytes", "complex", "float", "int", "str"})
+"""Builtin classes whose instances have the same attributes, however they came about."""
 
 
 @contextmanager
@@ -62,12 +77,15 @@ _NOTHING = _Nothing()
 @cache
 def _replacing() -> Sequence[tuple[Any, str, Callable[..., Any]]]:
     """Class, name of its method, what replaces it. The library is slow to load."""
-    from jedi.inference import filters
+    from jedi.inference import filters, flow_analysis
+    from jedi.inference.base_value import ValueSet
     from jedi.inference.value.instance import _BaseTreeInstance
 
     return (
         (_BaseTreeInstance, "get_filters", _filters_of_instance),
         (filters._AbstractUsedNamesFilter, "__init__", _open_filter),
+        (flow_analysis, "_check_if", _checked_by(flow_analysis._check_if)),
+        (ValueSet, "py__getattribute__", _once_for_alike(ValueSet.py__getattribute__)),
         (filters.ParserTreeFilter, "_filter", _held_by(filters.ParserTreeFilter._filter)),
     )
 
@@ -107,6 +125,41 @@ def _open_filter(self: Any, parent_context: Any, node_context: Any = None) -> No
     self._parso_cache_node, self._is_of_stub = _tree(module)
     self._used_names = module.tree_node.get_used_names()
     self.parent_context = parent_context
+
+
+def _checked_by(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """`slow(context, condition)`, where the condition is on Python or a constant; else unsure."""
+    from jedi.inference.flow_analysis import UNSURE
+
+    def checked(context: Any, node: Any) -> Any:
+        is_cheap = node.type in ("keyword", "number") or _ON_PYTHON.search(node.get_code())
+        return slow(context, node) if is_cheap else UNSURE
+
+    return checked
+
+
+def _once_for_alike(slow: Callable[..., Any]) -> Callable[..., Any]:
+    """`slow(values, ...)` for one of those values that are alike, and for all others."""
+
+    def once(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        if len(self) < MANY_VALUES:
+            return slow(self, *arguments, **keywords)
+        kept = {_plain_class(value) or value: value for value in self}
+        return slow(type(self)(kept.values()), *arguments, **keywords)
+
+    return once
+
+
+def _plain_class(value: Any) -> Any:
+    """The node of the syntax tree of the class of such a value; None for another one."""
+    from jedi.inference.value.instance import TreeInstance
+
+    if type(value) is not TreeInstance:
+        return None
+    made = value.class_value
+    if made.py__name__() not in _PLAIN or not made.is_stub():
+        return None
+    return made.tree_node if made.get_root_context().py__name__() == "builtins" else None
 
 
 def _held_by(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rag.generate.monitors.python.analyst import Analyst
 from rag.generate.monitors.python.analyst_process import Question
 from rag.generate.monitors.python.dereference import Dereference
 from rag.generate.monitors.python.place import Reader
+from rag.generate.monitors.python.warming import warming_texts
 
 CALL = "def called(first, *, second=1): ...\n\ncalled("
 
@@ -193,3 +195,35 @@ def test_none_are_where_tokens_come_fast(monkeypatch: pytest.MonkeyPatch) -> Non
     heard = Heard()
     Dereference(heard, Reader()).foresee("p.x\nq = p")
     assert heard.foreseen == []
+
+
+@pytest.mark.slow
+def test_it_warms_itself_while_nobody_asks() -> None:
+    """The standard library's biggest module is as quick as any later question."""
+    text = "import asyncio\nasyncio."
+    with Analyst() as analyst:
+        analyst.warm()
+        began = time.perf_counter()
+        assert analyst.open().names(text) == Analysis().names(text)
+        warm_ms = analyst.processor_ms
+        analyst.warm()
+        assert analyst.processor_ms - warm_ms < 1000
+        assert time.perf_counter() - began < 60
+
+
+@pytest.mark.slow
+def test_what_is_asked_meanwhile_is_answered() -> None:
+    with Analyst() as analyst:
+        asked = analyst.open()
+        assert asked.names("import os\nos.") >= {"path", "getcwd"}
+        time.sleep(0.5)
+        assert asked.names(CALL[: CALL.index("\n")] + "\n\n''.") >= {"upper"}
+        analyst.warm()
+
+
+def test_everything_it_warms_is_there() -> None:
+    """Spelled right: each program can be run, but for the point that it ends in."""
+    for text in warming_texts():
+        program = {"__file__": __file__}
+        exec(compile(text.removesuffix("."), "warming", "exec"), program)
+        getattr(program.get("value"), "close", lambda: None)()

@@ -30,6 +30,7 @@ MORE = [
     "x = {}\nx['a'] = 1\nx['b'] = ''\nx.",
     "def f(**k):\n    k['a'] = 1\n    if 'b' in k:\n        k['b'] = str(k.pop('a'))\n    k.",
     "def f(*a):\n    a.",
+    "def f(a):\n    x = str(a) or a.strip() or 'b'.join(a) or repr(a) or b''\n    x.",
     "class T(type):\n    pass\n\nclass C(metaclass=T):\n    pass\n\nC.",
     "import subprocess\nsubprocess.run([]).",
 ]
@@ -75,6 +76,39 @@ def test_stubs_that_assign_and_have_conditions(tmp_path: Path) -> None:
         assert Analysis(program).names(text) == slow(text, path=program), one
     assert {"assigned", "new", "both"} <= Analysis(program).names("import things\nthings.Thing().")
     assert "old" not in Analysis(program).names("import things\nthings.Thing().")
+
+
+def test_only_conditions_on_python_are_inferred() -> None:
+    """Under any other condition there may be a value: more is found than the library finds."""
+    on_python = "import sys\nx = 1\nif sys.version_info < (3, 0):\n    x = ''\nx."
+    constant = "x = 1\nif 0:\n    x = ''\nx."
+    for text in (on_python, constant):
+        assert Analysis().names(text) == slow(text) == slow("x = 1\nx.")
+    named = "off = False\nx = 1\nif off:\n    x = ''\nx."
+    assert Analysis().names(named) == slow("x = 1\nx.") | slow("x = ''\nx.")
+    assert slow(named) < Analysis().names(named)
+
+
+def test_one_of_many_strings_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line doubles the values of a variable where all are kept; they are all strings."""
+    from jedi.inference.value.instance import TreeInstance
+
+    asked = []
+    slowly = TreeInstance.py__getattribute__
+
+    def spied(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        asked.append(self)
+        return slowly(self, *arguments, **keywords)
+
+    monkeypatch.setattr(TreeInstance, "py__getattribute__", spied)
+    lines = ["def f(k: dict[str, str]):"]
+    lines += [f"    k['{at}'] = k.get('{at}', k['{at}']) or k.pop('{at}') or ''" for at in range(5)]
+    text = "\n".join([*lines, "    k['a'].upper()."])
+    assert Analysis().names(text) == slow("''.")
+    n_quick = len(asked)
+    asked.clear()
+    assert slow(text) == slow("''.")
+    assert n_quick < len(asked) / 2
 
 
 def test_a_stub_that_changed_is_read_anew(tmp_path: Path) -> None:
