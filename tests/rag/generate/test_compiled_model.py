@@ -116,7 +116,7 @@ def test_it_is_the_model_with_its_weights_rounded(
     token_ids = tokens(n_tokens, seed)
     logits = pairs[kind].compiled.open_context().forward(token_ids)
     assert (logits.dtype, logits.shape) == (torch.float32, (n_tokens, N_TOKENS))
-    assert relative_error(logits, fresh(pairs[kind].torch, token_ids)) < 2e-3
+    assert relative_error(logits, fresh(pairs[kind].torch, token_ids)) < 4e-3
 
 
 def test_other_weights_would_be_seen(pairs: dict[str, Pair], folders: dict[str, Path]) -> None:
