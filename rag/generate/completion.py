@@ -45,7 +45,7 @@ class Program(msgspec.Struct, frozen=True):
 class Completion(msgspec.Struct, frozen=True):
     """What was written at the cursor, and how. `truncated`: not all before it was read.
 
-    In `timings_ms` the monitors' time is part of that of generating.
+    In `timings_ms` the monitors' time is within that of generating, most of it beside the model's.
     """
 
     text: str
@@ -93,13 +93,14 @@ def complete(
     watch = Stopwatch(None)
     begun = _begun(program.before)
     before = program.before[: len(program.before) - len(begun)]
+    # First of all, since they ask at once.
+    held = _held(model, program, before, begun, monitors, analyst)
     with watch.stage("prompt"):
         token_ids = model.tokenizer.encode(before) or model.tokenizer.encode("\n")
         room = min(prompt_tokens, model.context_length - decode.max_tokens)
         if room < 1:
             raise InvalidInput(f"{decode.max_tokens} tokens leave no room for a prompt")
         prompt_ids = token_ids[-room:]
-    held = _held(model, program, before, begun, monitors, analyst)
     told = _Told(begun, on_text)
     with watch.stage("generate"):
         generation = generate(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+_Doubt: TypeAlias = "tuple[DoubtingConstraint, Any, torch.Tensor]"
+"""Who doubts, in which state, which tokens: bool `[vocabulary]`."""
 
 DOUBT_FLOOR = 1e-3
 """A doubtful token that the model gives less than this is not worth asking for, and forbidden."""
@@ -52,6 +55,18 @@ class LeadingConstraint(Constraint, Protocol):
         """Tokens to draft: each legal after those before it; others may be legal too."""
 
 
+@runtime_checkable
+class AskingConstraint(Constraint, Protocol):
+    """A constraint that may have to wait for somebody else's answer.
+
+    It is called in one thread at a time, which need not be the one that decodes.
+    """
+
+    @property
+    def asks(self) -> bool:
+        """Whether it ever does."""
+
+
 class ConstraintTrack:
     """The states of all constraints after 0, 1, ... generated tokens; rollback is truncation."""
 
@@ -63,6 +78,12 @@ class ConstraintTrack:
         ]
         self._states = [tuple(constraint.start(prompt_ids) for constraint in self._constraints)]
         self._keeps: list[torch.Tensor | None] = []
+        self._doubted: dict[int, list[_Doubt]] = {}
+
+    @property
+    def asks(self) -> bool:
+        """Whether any constraint may have to wait for an answer."""
+        return any(one.asks for one in self._constraints if isinstance(one, AskingConstraint))
 
     @property
     def n_tokens(self) -> int:
@@ -74,10 +95,23 @@ class ConstraintTrack:
         states = zip(self._constraints, self._states[-1], strict=True)
         self._states.append(tuple(one.advance(state, token_id) for one, state in states))
 
+    def follow(self, n_tokens: int, token_ids: Sequence[int]) -> None:
+        """Forget every token after the first `n_tokens`, and take these."""
+        self.truncate(n_tokens)
+        for token_id in token_ids:
+            self.push(token_id)
+
     def truncate(self, n_tokens: int) -> None:
         """Forget every token after the first `n_tokens`."""
+        for at in range(n_tokens + 1, len(self._states)):
+            self._doubted.pop(at, None)
         del self._states[n_tokens + 1 :]
         del self._keeps[n_tokens + 1 :]
+
+    def prepare(self) -> None:
+        """Work out what may come after the last token, as far as no scores are needed for it."""
+        self.keep(self.n_tokens)
+        self._doubts(self.n_tokens)
 
     def keep(self, n_tokens: int) -> torch.Tensor | None:
         """What every constraint allows after `n_tokens` tokens; computed once a position."""
@@ -150,12 +184,15 @@ class ConstraintTrack:
                 return found
         return []
 
-    def _doubts(self, n_tokens: int) -> Iterator[tuple[DoubtingConstraint, Any, torch.Tensor]]:
-        states = self._states[n_tokens]
-        for at, constraint in self._doubting:
-            found = constraint.doubts(states[at])
-            if found is not None:
-                yield constraint, states[at], found
+    def _doubts(self, n_tokens: int) -> list[_Doubt]:
+        """What the constraints doubt after `n_tokens` tokens; computed once a position."""
+        if n_tokens not in self._doubted:
+            states = self._states[n_tokens]
+            asked = ((one, states[at], one.doubts(states[at])) for at, one in self._doubting)
+            self._doubted[n_tokens] = [
+                (one, state, found) for one, state, found in asked if found is not None
+            ]
+        return self._doubted[n_tokens]
 
     def _confirmed(self, n_tokens: int, token_id: int) -> bool:
         return all(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,10 +18,11 @@ from rag.generate.distribution import Steering
 from rag.generate.drafter import FORCED, NO_DRAFT, Draft
 from rag.generate.drafting import Drafting, DraftMemory, open_drafter
 from rag.generate.goodput import TARGET, Budget
+from rag.generate.judge import Ahead, Judge
 from rag.generate.language_model import Context, LanguageModel, SharingContext
 from rag.generate.prefill import Watch, feed
 from rag.generate.rag_drafter import RagDrafter
-from rag.generate.sampler import Sampler
+from rag.generate.sampler import Rows, Sampler
 from rag.generate.transcript import FinishReason, Transcript
 from rag.generate.verifier import Rule, rule_of, verified
 from rag.models.torch_runtime import threads_here
@@ -127,6 +129,7 @@ class _Request:
         self._track = ConstraintTrack(steering.constraints, prompt_ids)
         self._sampler = Sampler(decode, steering, self._track)
         self._beside = steering.beside
+        self._is_bent = steering.contrast is not None
         self._watch = watch
         self._clock = clock
         self._drafter = open_drafter(decode, model, len(prompt_ids), drafting, self._sampler, watch)
@@ -145,19 +148,27 @@ class _Request:
             self._prefixes.open(prompt_ids) if self._prefixes else model.open_context()
         )
         self._sharing = self._context if isinstance(self._context, SharingContext) else None
+        self._ahead = Ahead(self._context, self._eos_ids, watch)
+        drafts_with_model = isinstance(self._drafter, RagDrafter)
+        is_judged = self._track.asks and not drafts_with_model
+        self._judge = Judge(self._track, clock) if is_judged else None
         self._first_at: float | None = None
         self._n_rounds = self._drafted = self._accepted = 0
 
     def run(self) -> FinishReason:
         """Prefill and decode; why it ended."""
         reason = None
-        # A contrast raises it before a forward of its own.
-        with suppress(Cancelled), threads_here(1):
-            logits = self._prefill()
-            if logits is not None:
-                reason, _ = self._commit(logits[None], NO_DRAFT)
-                while reason is None and not self._watch.cancelled():
-                    reason = self._round()
+        try:
+            # A contrast raises it before a forward of its own.
+            with suppress(Cancelled), threads_here(1):
+                logits = self._prefill()
+                if logits is not None:
+                    reason, _ = self._commit(logits[None], NO_DRAFT)
+                    while reason is None and not self._watch.cancelled():
+                        reason = self._round()
+        finally:
+            if self._judge is not None:
+                self._judge.close()
         if self._transcript.finish():
             return "stop"
         return reason or "cancelled"
@@ -174,6 +185,11 @@ class _Request:
 
     def _round(self) -> FinishReason | None:
         """Draft, one forward of the target, commit, crop."""
+        self._n_rounds += 1
+        found = self._ahead.follow(self._prefix[-1])
+        if found is not None:
+            return self._commit(found, NO_DRAFT)[0]
+        self._context.crop(min(self._context.position, len(self._prefix) - 1))
         started = self._clock()
         draft = self._draft()
         drafted_at = self._clock()
@@ -181,10 +197,8 @@ class _Request:
             return None
         waited_s = self._waited_s()
         logits = self._forward(draft)
-        waited_s = self._waited_s() - waited_s
         reason, n_accepted = self._commit(logits, draft)
-        self._context.crop(min(self._context.position, len(self._prefix) - 1))
-        self._n_rounds += 1
+        waited_s = self._waited_s() - waited_s
         self._drafted += len(draft.token_ids)
         self._accepted += n_accepted
         if self._drafter is not None and draft.source != FORCED:
@@ -206,8 +220,9 @@ class _Request:
         return self._beside.forward_with(self._context, token_ids, generated)
 
     def _waited_s(self) -> float:
-        """Seconds that others' forwards have taken from this request."""
-        return 0.0 if self._sharing is None else self._sharing.waited_s
+        """Seconds that others' forwards have taken from this request, and constraints."""
+        shared_s = 0.0 if self._sharing is None else self._sharing.waited_s
+        return shared_s + (0.0 if self._judge is None else self._judge.waited_s)
 
     def _draft(self) -> Draft:
         """Guesses that fit what is left of the context and of the answer, legal ones only."""
@@ -225,12 +240,12 @@ class _Request:
     def _legal(self, draft: Draft) -> Draft:
         """Cut a one-hot draft before its first illegal token, after EOS; the track follows it.
 
-        That is a function of the prefix alone, so nothing is biased by it; a token that was drawn
-        must never be dropped.
+        Also before one of which it takes long to say. Nothing is biased by that, since such a draft
+        only guesses what will be drawn; a token that was drawn must never be dropped.
         """
         legal: list[int] = []
         for token_id in draft.token_ids:
-            if not self._track.allows(token_id):
+            if not (self._is_known() and self._track.allows(token_id)):
                 break
             legal.append(token_id)
             if token_id in self._eos_ids:
@@ -242,6 +257,8 @@ class _Request:
         """Go on with what the constraints say must come next: it costs no guess."""
         token_ids = list(draft.token_ids)
         while len(token_ids) < room and not self._eos_ids.intersection(token_ids[-1:]):
+            if not self._is_known():
+                break
             more = self._legal(Draft(FORCED, self._track.forced()[: room - len(token_ids)]))
             if not more.token_ids:
                 break
@@ -254,7 +271,10 @@ class _Request:
         if self._drafter is not None:
             self._drafter.observe(self._prefix, draft.token_ids, logits)
         rows = self._sampler.rows(logits, self._prefix, draft.token_ids, n_generated)
-        tokens = verified(self._rule, self._sampler, rows, draft, self._next_scores)
+        token_of = rows.token
+        if self._judge is not None:
+            token_of = partial(self._judged, rows, logits[-1], len(logits) - 1)
+        tokens = verified(self._rule, self._sampler, rows, draft, token_of, self._next_scores)
         reason: FinishReason | None = None
         n_accepted = 0
         for token_id, stands in tokens:
@@ -265,10 +285,24 @@ class _Request:
             reason = self._transcript.commit(token_id, drafted=bool(stands))
             if reason is not None:
                 return reason, n_accepted
-        self._track.truncate(n_generated + n_accepted)
-        for token_id in self._prefix[self._n_prompt + self._track.n_tokens :]:
-            self._track.push(token_id)
+        n_tokens = n_generated + n_accepted
+        follow = self._track.follow if self._judge is None else self._judge.follow
+        follow(n_tokens, self._prefix[self._n_prompt + n_tokens :])
         return None, n_accepted
+
+    def _is_known(self) -> bool:
+        """Whether it is known soon what may come after the track's end; without a judge it is."""
+        return self._judge is None or self._judge.knows()
+
+    def _judged(self, rows: Rows, last: torch.Tensor, last_row: int, row: int) -> int:
+        """`rows.token(row)`; the model goes on after the last row while constraints are asked."""
+        assert self._judge is not None
+        n_prefix = len(self._prefix)
+        n_left = self._max_tokens - (n_prefix - self._n_prompt)
+        room = min(n_left - 1, self._context_length - n_prefix)
+        if row < last_row or self._is_bent:
+            room = 0
+        return self._judge.token(rows, row, partial(self._ahead.go_on, last, room))
 
     def _next_scores(self) -> torch.Tensor | None:
         """The scores of q after all committed tokens, for rapid's rules; None when cancelled."""

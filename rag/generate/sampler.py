@@ -131,11 +131,18 @@ class Rows:
 
     def token(self, row: int) -> int:
         """One token of the target's own distribution."""
+        token_id = self.sure_token(row)
+        return self.settled_token(row) if token_id is None else token_id
+
+    def sure_token(self, row: int) -> int | None:
+        """`token`, where the best one is all that counts and no doubt of constraints is its."""
         if self._best is not None:
             return self._best[row]
         sampler = self._sampler
         if sampler.takes_best and sampler.is_masked:
-            best = sampler.track.best(self._n_generated + row, self._scores[row])
-            if best is not None:
-                return best
-        return sampler.pick(sampler.truncate(self.scores(row)))
+            return sampler.track.best(self._n_generated + row, self._scores[row])
+        return None
+
+    def settled_token(self, row: int) -> int:
+        """`token`, with every doubt settled that it depends on."""
+        return self._sampler.pick(self._sampler.truncate(self.scores(row)))

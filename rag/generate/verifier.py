@@ -77,17 +77,19 @@ def verified(
     sampler: Sampler,
     rows: Rows,
     draft: Draft,
+    token_of: Callable[[int], int],
     next_q: Callable[[], torch.Tensor | None],
 ) -> Iterator[tuple[int, bool]]:
     """(token, whether it was drafted) one by one, up to the first that was not.
 
-    `next_q` gives the drafter's scores after the whole draft (None: cancelled, no more tokens);
-    it is only called when the rule needs them. A caller that stops at the end of the text saves
+    `token_of` is `rows.token`, or does the same with more going on. `next_q` gives the drafter's
+    scores after the whole draft (None: cancelled, no more tokens); it is only called when the rule
+    needs them. A caller that stops at the end of the text saves
     the rest of the work.
     """
     for row, drafted in enumerate(draft.token_ids):
         if draft.scores is None:
-            token = rows.token(row)
+            token = token_of(row)
             stands = token == drafted
         else:
             token, stands = judge(rule, sampler, rows.scores(row), draft.scores[row], drafted)
@@ -96,7 +98,7 @@ def verified(
             return
     last = len(draft.token_ids)
     if not rule.needs_q:
-        yield rows.token(last), False
+        yield token_of(last), False
     elif (q := next_q()) is not None:
         yield sampler.pick(emitted(rule, sampler, rows.scores(last), q)), False
 

@@ -18,6 +18,8 @@ class BreakingMonitor:
     `before` is what stands before it. All tokens with a closer in them are doubts.
     """
 
+    asks = True
+
     def __init__(self, breaker: Breaker, vocabulary: Vocabulary, before: str = "") -> None:
         self._breaker = breaker
         self._vocabulary = vocabulary

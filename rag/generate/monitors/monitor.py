@@ -10,10 +10,10 @@ A `Breaker` knows a mistake only when it is made, such as one argument too many,
 token that makes it, in `rag.generate.monitors.breaking`.
 
 All of these are functions of the text alone: asked again after a rollback, they say the same. They
-are called in the thread that decodes, never on an event loop, but for `suggest`, which a thread
-of its own is given while the model computes. They may take their time: each is asked once for a
-text, and only when the text gets there, or when the model gives a token that leads there a
-probability worth asking for.
+are called in one thread at a time, never on an event loop: in one beside that which decodes, and
+`suggest` in another one. They may take their time: the model goes on meanwhile (see
+`rag.generate.judge`), and each is asked once for a text, only when the text gets there, or when the
+model gives a token that leads there a probability worth asking for.
 """
 
 from __future__ import annotations

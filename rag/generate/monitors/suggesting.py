@@ -7,8 +7,8 @@ One token may lead into the monitor's business and on: ".get". Whether it is leg
 monitor can tell, and there are thousands of such tokens: they are the constraint's doubts, each
 settled when the model would take it.
 
-A monitor that has fired is asked in another thread: the model computes the next token's logits
-meanwhile, and the answer is waited for when they are to be masked.
+A monitor that has fired is asked in another thread, and the answer is waited for when logits are to
+be masked; one that has fired at the end of what stands before is asked when this is made.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class SuggestingMonitor:
     `before` is what stands before the generated text, for the monitor to read.
     """
 
+    asks = True
+
     def __init__(self, monitor: Monitor, vocabulary: Vocabulary, before: str = "") -> None:
         self._monitor = monitor
         self._vocabulary = vocabulary
@@ -59,9 +61,13 @@ class SuggestingMonitor:
         self._automata: dict[frozenset[str], ByteAutomaton] = {}
         self._masks: dict[tuple[frozenset[str], int], torch.Tensor | None] = {}
         self._fired: dict[bytes, Future[frozenset[str]] | None] = {}
+        self._first = self._started()
 
     def start(self, _prompt_ids: Sequence[int]) -> _State:
-        """What stands before may have fired already."""
+        """What stands before may have fired already; it was asked about when this was made."""
+        return self._first
+
+    def _started(self) -> _State:
         state = _State(b"", frozenset(), _FREE, 0)
         last = self._before[-1:].encode()
         triggers = self._monitor.triggers(self._before[:-1])

@@ -1,4 +1,4 @@
-"""Monitors with a clock: how much of the decoding's time is theirs."""
+"""Monitors with a clock: how much time is theirs, much of it beside the decoding."""
 
 from __future__ import annotations
 

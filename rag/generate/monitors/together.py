@@ -7,7 +7,12 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rag.generate.constraint import Constraint, DoubtingConstraint, LeadingConstraint
+from rag.generate.constraint import (
+    AskingConstraint,
+    Constraint,
+    DoubtingConstraint,
+    LeadingConstraint,
+)
 from rag.generate.monitors.suggesting import SuggestingMonitor
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ class Together:
         self._leading = [
             (at, one) for at, one in enumerate(constraints) if isinstance(one, LeadingConstraint)
         ]
+        self.asks = any(one.asks for one in constraints if isinstance(one, AskingConstraint))
         self._doubts: dict[tuple[int, ...], tuple[torch.Tensor, list[torch.Tensor]]] = {}
         self._masked: dict[int, bool] = {}
         self._suggested: dict[int, int] = {}
