@@ -127,11 +127,6 @@ class Ahead:
             return None
         return self._rows.pop(0)[None]
 
-    @property
-    def n_tokens(self) -> int:
-        """Guesses that are not judged yet."""
-        return len(self._guesses)
-
 
 def _after(work: Future[None], choose: Callable[[int], int], row: int) -> int:
     """`choose(row)`, once the work is done. Raises what it raised."""

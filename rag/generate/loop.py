@@ -185,9 +185,9 @@ class _Request:
 
     def _round(self) -> FinishReason | None:
         """Draft, one forward of the target, commit, crop."""
-        self._n_rounds += 1
         found = self._ahead.follow(self._prefix[-1])
         if found is not None:
+            self._n_rounds += 1
             return self._commit(found, NO_DRAFT)[0]
         self._context.crop(min(self._context.position, len(self._prefix) - 1))
         started = self._clock()
@@ -196,6 +196,7 @@ class _Request:
         if self._watch.cancelled():
             return None
         waited_s = self._waited_s()
+        self._n_rounds += 1
         logits = self._forward(draft)
         reason, n_accepted = self._commit(logits, draft)
         waited_s = self._waited_s() - waited_s

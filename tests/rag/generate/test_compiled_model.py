@@ -112,11 +112,18 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_it_is_the_model_with_its_weights_rounded(
     pairs: dict[str, Pair], kind: str, seed: int, n_tokens: int
 ) -> None:
-    """What is left is the rounding of activations to some thousand steps."""
+    """What is left is the rounding of activations to some thousand steps.
+
+    A rare row is off by a hundredth (one of seed 72 is), so half of the rows are held to the narrower
+    bound, and the text to the wider one.
+    """
     token_ids = tokens(n_tokens, seed)
     logits = pairs[kind].compiled.open_context().forward(token_ids)
     assert (logits.dtype, logits.shape) == (torch.float32, (n_tokens, N_TOKENS))
-    assert relative_error(logits, fresh(pairs[kind].torch, token_ids)) < 4e-3
+    expected = fresh(pairs[kind].torch, token_ids)
+    assert relative_error(logits, expected) < 4e-3
+    errors = (logits - expected).norm(dim=-1) / expected.norm(dim=-1)
+    assert float(errors.median()) < 2e-3
 
 
 def test_other_weights_would_be_seen(pairs: dict[str, Pair], folders: dict[str, Path]) -> None:
