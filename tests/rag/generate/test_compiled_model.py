@@ -114,8 +114,8 @@ def test_it_is_the_model_with_its_weights_rounded(
 ) -> None:
     """What is left is the rounding of activations to some thousand steps.
 
-    A rare row is off by a hundredth (one of seed 72 is), so half of the rows are held to the narrower
-    bound, and the text to the wider one.
+    A rare row is off by a hundredth (one of seed 72 is), so half of the rows are held to the
+    narrower bound, and the text to the wider one.
     """
     token_ids = tokens(n_tokens, seed)
     logits = pairs[kind].compiled.open_context().forward(token_ids)
