@@ -262,7 +262,7 @@ class Live:
         assert not self.thread.is_alive()
 
 
-def wait_until(condition: object, timeout_s: float = 10.0) -> None:
+def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     """Return once `condition()` holds; fail when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import msgspec
@@ -30,14 +31,16 @@ def test_time_in_the_line_counts_and_is_told():
             return watch.total(), watch.deadline
 
         second = asyncio.create_task(lane.run(measure))
+        await asyncio.sleep(0)
         arrived = time.monotonic()
         await asyncio.sleep(0.05)
         assert (lane.n_running, lane.n_queued) == (1, 1)
+        let_go = time.monotonic()
         go.set()
         timings, deadline = await second
-        assert timings["queue"] >= 50
+        assert timings["queue"] >= 1000 * (let_go - arrived) - 1
         assert timings["total"] >= timings["queue"]
-        assert deadline - arrived <= 0.2 + 0.02
+        assert deadline <= arrived + 0.2
         assert await first
         await asyncio.sleep(0.01)
         assert lane.n_running == 0
@@ -52,10 +55,9 @@ def test_who_waits_too_long_is_told_at_once_and_never_runs():
         go, ran = threading.Event(), []
         first = asyncio.create_task(lane.run(lambda: go.wait(30)))
         await asyncio.sleep(0)
-        started = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="50 ms"):
             await lane.run(lambda: ran.append(1), timeout_ms=50)
-        assert time.monotonic() - started < 5
+        assert not first.done()
         go.set()
         await first
         await asyncio.to_thread(lane.shut)
@@ -108,22 +110,17 @@ def test_a_full_line_is_refused_and_empties_again():
 @pytest.mark.slow
 def test_a_search_does_not_wait_for_answers(few_documents, limits, live_server, until):
     service = few_documents(word_s=HOUR_S)
-    with live_server(service, limits) as live, ThreadPoolExecutor(limits.max_concurrency) as pool:
-
-        def ask():
-            with httpx.Client() as client, pytest.raises(httpx.ReadTimeout):
-                client.post(f"{live.url}/v1/answer", json=ASKED, timeout=3)
-
-        waiting = [pool.submit(ask) for _ in range(limits.max_concurrency)]
+    with live_server(service, limits) as live, ExitStack() as answers:
+        asked = {"url": f"{live.url}/v1/answer", "json": ASKED | {"stream": True}, "timeout": 30}
+        for _ in range(limits.max_concurrency):
+            answers.enter_context(httpx.stream("POST", **asked))
         until(
             lambda: (
                 f'evident_running{{lane="answer"}} {float(limits.max_concurrency)}'
                 in httpx.get(f"{live.url}/metrics").text
             )
         )
-        assert httpx.post(f"{live.url}/v1/search", json=ASKED, timeout=2).status_code == 200
-        for one in waiting:
-            one.result()
+        assert httpx.post(f"{live.url}/v1/search", json=ASKED, timeout=30).status_code == 200
 
 
 def test_a_deadline_in_the_line_is_a_504_before_its_turn(

@@ -5,7 +5,6 @@ Only the weights are made up (see `by_heart`).
 
 import json
 import socket
-import time
 
 import httpx
 import pytest
@@ -19,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 SENTENCE = "Penicillin was discovered by Alexander Fleming in 1928."
 ASKED = {"index": "tiny", "query": "Who discovered penicillin?", "min_evidence": 0}
+LONG_STEP_S = 2.0
 
 
 def test_an_answer_cites_what_supports_it(answering):
@@ -64,15 +64,18 @@ def test_decoding_stops_within_a_step_of_the_client_leaving(answering, until):
             "POST", f"{live.url}/v1/answer", json=ASKED | {"decode": {"max_tokens": 1000}}
         )
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(f"POST /v1/answer HTTP/1.1\r\n{head}\r\n".encode() + request.read())
-            until(lambda: model.steps >= 5, timeout_s=60)
-        left_at = model.steps
-        time.sleep(0.5)
-        settled = model.steps
-        time.sleep(0.5)
-    assert settled - left_at <= 4  # the hang-up takes a moment to be seen on a busy machine
-    assert model.steps == settled
+            until(lambda: model.steps >= 5)
+            model.step_s = LONG_STEP_S
+        check_it_stops(live, model, until)
+
+
+def check_it_stops(live, model, until):
+    """A step is so long that a busy machine sees the hang-up within it, or within the next."""
+    left_at = model.steps
+    until(lambda: 'evident_running{lane="answer"} 0.0' in metrics(live))
+    assert model.steps - left_at <= 2
 
 
 def open_stream(live, **more):
@@ -97,20 +100,16 @@ def test_a_reader_that_leaves_a_stream_stops_the_decoding_within_a_step(answerin
             received = b""
             while received.count(b"event: token") < 5:
                 received += connection.recv(256)
-        left_at = model.steps
-        until(lambda: 'evident_running{lane="answer"} 0.0' in metrics(live), timeout_s=5)
-        settled = model.steps
-        time.sleep(0.5)
-        assert model.steps == settled
-    assert settled - left_at <= 4  # the hang-up takes a moment to be seen on a busy machine
+            model.step_s = LONG_STEP_S
+        check_it_stops(live, model, until)
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody_and_misses_nothing(answering, until):
     model = ByHeart("so it goes " * 80)
     with answering(model) as live, open_stream(live, decode={"max_tokens": 900}) as connection:
-        until(lambda: model.steps > 10, timeout_s=60)
+        until(lambda: model.steps > 10)
         # The answer is written to its end though nobody reads it, and the thread is free.
-        until(lambda: 'evident_running{lane="answer"} 0.0' in metrics(live), timeout_s=60)
+        until(lambda: 'evident_running{lane="answer"} 0.0' in metrics(live))
         other = httpx.post(f"{live.url}/v1/answer", json=ASKED, timeout=60)
         assert other.status_code == 200
         received = b""

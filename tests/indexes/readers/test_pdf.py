@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,11 +69,9 @@ def test_a_parser_out_of_time_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.pdf"
     pdf_writer("Hello.").write(path)
     with PdfParser(timeout_s=0.0) as hurried:
-        began = time.monotonic()
         for _ in range(2):
             with pytest.raises(MalformedInput, match="given up after 0 s"):
                 hurried.parse(path)
-        assert time.monotonic() - began < 5
     with PdfParser(timeout_s=60.0) as parser:
         assert parser.parse(path) == ("", "Hello.")
 
