@@ -53,7 +53,8 @@ def add_faithful_flags(parser: argparse.ArgumentParser) -> None:
         "--faithful",
         default="off",
         metavar="RULE",
-        help="off (default), cad[:ALPHA], adacad[:floor=X][:cap=X] or cfb[:BONUS]",
+        help="off (default), cad[:ALPHA], adacad[:floor=X][:cap=X] or cfb[:BONUS]; cad and adacad "
+        "end with :spare to leave the question's own words alone, as summaries want",
     )
     parser.add_argument(
         "--plausibility", type=float, default=0.0, metavar="X", help="0..1, share of the best token"

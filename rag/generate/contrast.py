@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rag.generate.faithful import Faithful
 from rag.generate.null_branch import NullBranch
+from rag.generate.question_words import QuestionWords
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +48,17 @@ def jensen_shannon(logits: torch.Tensor, null_logits: torch.Tensor) -> torch.Ten
 
 
 class ContextAware:
-    """cad and adacad, as `rag.generate.distribution.Contrast`; one request's."""
+    """cad and adacad, as `rag.generate.distribution.Contrast`; one request's.
 
-    def __init__(self, faithful: Faithful, null: NullBranch) -> None:
+    Where the null branch expects one of `spared` most, alpha is 0.
+    """
+
+    def __init__(
+        self, faithful: Faithful, null: NullBranch, spared: QuestionWords | None = None
+    ) -> None:
         self.null = null
         self._faithful = faithful
+        self._spared = spared
         self._n_prompt: int | None = None
         self._alphas: dict[int, float] = {}
 
@@ -74,8 +81,14 @@ class ContextAware:
     def _weights(self, logits: torch.Tensor, null_logits: torch.Tensor) -> torch.Tensor:
         faithful = self._faithful
         if faithful.rule == "cad":
-            return logits.new_full((len(logits),), faithful.alpha)
-        return jensen_shannon(logits, null_logits).clamp(faithful.floor, faithful.cap)
+            alpha = logits.new_full((len(logits),), faithful.alpha)
+        else:
+            alpha = jensen_shannon(logits, null_logits).clamp(faithful.floor, faithful.cap)
+        if self._spared is not None:
+            for row, spared in enumerate(self._spared.has(null_logits.argmax(-1).tolist())):
+                if spared:
+                    alpha[row] = 0
+        return alpha
 
 
 class EvidenceBonus:

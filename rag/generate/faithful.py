@@ -3,6 +3,9 @@
 * `cad[:ALPHA]`: context-aware decoding (Shi et al. 2024, 2305.14739). 0.5 is safe everywhere, 1 is
   for evidence that contradicts what the model remembers.
 * `adacad[:floor=X][:cap=X]`: its alpha is chosen at each token (Wang et al. 2025, AdaCAD).
+* `cad:0.15:spare`, `adacad:spare`: not where the prompt without evidence expects a word of the
+  question most. A summary repeats its question; that is no memory to be held down, and where the
+  whole text is contrasted it begins with the evidence's own wording instead.
 * `cfb[:BONUS]`: a bonus for the tokens of the evidence, with no second branch (static CFB,
   2604.22335): cheap, and weak where evidence and memory conflict.
 """
@@ -22,10 +25,11 @@ DEFAULT_BONUS = 5.0
 
 MAX_ALPHA = 10.0
 MAX_BONUS = 50.0
+SPARE = ":spare"
 
 _NUMBER = r"(?:\d{1,2}(?:\.\d{1,6})?|\.\d{1,6})"
 PATTERN = (
-    rf"^(?:off|cad(?::{_NUMBER})?|adacad(?::floor={_NUMBER})?(?::cap={_NUMBER})?"
+    rf"^(?:off|(?:cad(?::{_NUMBER})?|adacad(?::floor={_NUMBER})?(?::cap={_NUMBER})?)(?::spare)?"
     rf"|cfb(?::{_NUMBER})?)$"
 )
 
@@ -33,13 +37,17 @@ FaithfulRule = Literal["off", "cad", "adacad", "cfb"]
 
 
 class Faithful(msgspec.Struct, frozen=True):
-    """`alpha` is of cad, `floor` and `cap` bound that of adacad, `bonus` is of cfb in logits."""
+    """`alpha` is of cad, `floor` and `cap` bound that of adacad, `bonus` is of cfb in logits.
+
+    `spare` is whether there is no contrast where the question's words are expected.
+    """
 
     rule: FaithfulRule = "off"
     alpha: float = DEFAULT_ALPHA
     floor: float = 0.0
     cap: float = MAX_ALPHA
     bonus: float = DEFAULT_BONUS
+    spare: bool = False
 
     @property
     def needs_null(self) -> bool:
@@ -51,17 +59,19 @@ def parse_faithful(text: str) -> Faithful:
     """The rule that `text` spells. Raises `InvalidInput`."""
     if not re.fullmatch(PATTERN, text):
         raise InvalidInput(
-            f"{text!r} is none of off, cad[:ALPHA], adacad[:floor=X][:cap=X], cfb[:BONUS]",
+            f"{text!r} is none of off, cad[:ALPHA], adacad[:floor=X][:cap=X] (with :spare), "
+            "cfb[:BONUS]",
             "/decode/faithful",
         )
-    name, *options = text.split(":")
+    name, *options = text.removesuffix(SPARE).split(":")
+    spare = text.endswith(SPARE)
     match name:
         case "cad":
             alpha = _within(options[0] if options else DEFAULT_ALPHA, MAX_ALPHA)
-            return Faithful("cad", alpha=alpha)
+            return Faithful("cad", alpha=alpha, spare=spare)
         case "adacad":
             bounds = {key: _within(value, MAX_ALPHA) for key, value in _pairs(options)}
-            found = Faithful("adacad", **bounds)
+            found = Faithful("adacad", **bounds, spare=spare)
             if found.floor > found.cap:
                 raise InvalidInput("adacad: the floor is above the cap", "/decode/faithful")
             return found

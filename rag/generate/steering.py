@@ -23,6 +23,7 @@ from rag.generate.monitors.vocabulary import vocabulary_of
 from rag.generate.null_branch import NullBranch
 from rag.generate.prefill import Watch
 from rag.generate.prefix_cache import PrefixCache
+from rag.generate.question_words import QuestionWords
 from rag.generate.shown import Shown
 
 
@@ -121,4 +122,5 @@ def _contrast(
     if len(null_ids) > n_prompt:
         # It must never be the one that runs out of the context's length.
         raise InvalidInput("the prompt is no shorter without its evidence", "/decode/faithful")
-    return ContextAware(faithful, NullBranch(model, null_ids, watch, prefixes))
+    spared = QuestionWords(shown.question, model.tokenizer) if faithful.spare else None
+    return ContextAware(faithful, NullBranch(model, null_ids, watch, prefixes), spared)

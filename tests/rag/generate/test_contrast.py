@@ -31,7 +31,9 @@ N_TOKENS = 12
 EOS = 11
 NULL_PROMPT = [4, 2]
 DRAFTERS: list[DrafterName] = ["lookup", "suffix", "recycle", "auto", "rapid"]
-RULES = ["cad:0.5", "cad:2", "adacad", "adacad:floor=0.3:cap=0.4", "cfb:3"]
+RULES = ["cad:0.5", "cad:2:spare", "adacad", "adacad:floor=0.3:cap=0.4:spare", "cfb:3"]
+QUESTION = "DG ih"
+ASKED = {3, 6, 7, 8}
 ROWS = st.integers(1, 6)
 
 
@@ -183,7 +185,7 @@ class Different(ToyModel):
 
 def opened(model: ToyModel, rule: str, n_prompt: int, **options: object) -> Opened:
     decode = Decode(faithful=rule, **options)  # type: ignore[arg-type]
-    shown = Shown(["abc"], "d", lambda: NULL_PROMPT)
+    shown = Shown(["abc"], QUESTION, lambda: NULL_PROMPT)
     return open_steering(decode, model, shown, n_prompt)
 
 
@@ -201,6 +203,8 @@ def twin_scores(
     if faithful.rule == "adacad":
         alpha = divergence(softmax(z.tolist()), softmax(z0.tolist()))
         alpha = min(max(alpha, faithful.floor), faithful.cap)
+    if faithful.spare and max(range(N_TOKENS), key=z0.tolist().__getitem__) in ASKED:
+        alpha = 0.0
     return [(1 + alpha) * a - alpha * b for a, b in zip(log_p, log_p0, strict=True)]
 
 
@@ -348,6 +352,9 @@ def test_the_bonus_goes_to_the_evidence_and_to_the_end() -> None:
         ("adacad", Faithful("adacad")),
         ("adacad:floor=0.3", Faithful("adacad", floor=0.3)),
         ("adacad:floor=0.1:cap=0.5", Faithful("adacad", floor=0.1, cap=0.5)),
+        ("cad:spare", Faithful("cad", alpha=0.5, spare=True)),
+        ("cad:0.15:spare", Faithful("cad", alpha=0.15, spare=True)),
+        ("adacad:cap=0.5:spare", Faithful("adacad", cap=0.5, spare=True)),
         ("cfb", Faithful("cfb", bonus=5)),
         ("cfb:2", Faithful("cfb", bonus=2)),
     ],
@@ -359,7 +366,8 @@ def test_rules_are_spelled(text: str, rule: Faithful) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "on", "cad:", "cad:x", "cad:-1", "cad:11", "cad:0.5\n", "adacad:cap=.1:floor=.2",
-     "adacad:floor=0.5:cap=0.1", "cfb:99", "cad:nan", "cad:0.5:0.5"],
+     "adacad:floor=0.5:cap=0.1", "cfb:99", "cad:nan", "cad:0.5:0.5",
+     "off:spare", "cfb:spare", "cad:spare:0.5", "cad::spare", "cad:0.5:spare:spare", ":spare"],
 )  # fmt: skip
 def test_rules_that_are_none(text: str) -> None:
     with pytest.raises(InvalidInput):
