@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,12 +30,25 @@ def compiler(*sources: Path, **options: Any) -> Callable[[Function], Function]:
             found = numba.njit(nogil=True, cache=True, **options)(function)
         except RuntimeError:  # no folder to keep the compiled code in
             return numba.njit(nogil=True, **options)(function)  # type: ignore[no-any-return]
+        kept = found._cache._cache_file
+        kept._load_index = partial(_index_or_nothing, kept._load_index)
         if sources:
             own = Path(function.__code__.co_filename)
-            found._cache._cache_file._source_stamp = _digest((*sources, own))
+            kept._source_stamp = _digest((*sources, own))
         return found  # type: ignore[no-any-return]
 
     return compiled
+
+
+def _index_or_nothing(load_index: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
+    """What is kept of a function, nothing where that names a class that is no more.
+
+    numba reads the index before it sees that the source has changed.
+    """
+    try:
+        return load_index()
+    except (AttributeError, ImportError):
+        return {}
 
 
 @cache

@@ -56,6 +56,29 @@ def test_what_calls_changed_code_is_compiled_anew(tmp_path: Path, sources: str, 
     assert answer(tmp_path) == found
 
 
+TAKES_A_CLASS = """
+from typing import NamedTuple
+from indexes.compiled_loops import compiler
+
+class {name}(NamedTuple):
+    value: int
+
+@compiler()
+def outer(one):
+    return one.value + {added}
+
+print(outer({name}(1)))
+"""
+
+
+@pytest.mark.slow
+def test_what_is_kept_may_name_a_class_that_is_no_more(tmp_path: Path) -> None:
+    for name, added in [("One", 2), ("Other", 10), ("Other", 10)]:
+        (tmp_path / "module.py").write_text(TAKES_A_CLASS.format(name=name, added=added))
+        (tmp_path / "outer.py").write_text("import module")
+        assert answer(tmp_path) == 1 + added
+
+
 def test_compiling_is_logged_and_calling_again_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
