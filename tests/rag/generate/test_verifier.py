@@ -267,7 +267,9 @@ def test_accepted_mass_and_residual_make_the_target(n_tokens, seed, spread) -> N
     stated = (1 - w + w * t / q).clamp(max=1)
     assert (stated - (v / q).clamp(max=1)).abs().max() < 1e-12
     ours, theirs = residual(v, q), residual(t, q)
-    assert (ours / ours.sum() - theirs / theirs.sum()).abs().max() < 1e-12
+    # What two like numbers leave of each other was rounded as they were.
+    allowed = 1e-12 + 1e-14 / min(ours.sum(), theirs.sum())
+    assert (ours / ours.sum() - theirs / theirs.sum()).abs().max() < allowed
 
 
 @given(st.integers(5, 200), st.integers(0, 10**6), st.floats(0.5, 20))
