@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.gear.fusion import CrossAttention
-from rag.models.attention import look_as
 from rag.models.dense_product import (
     DenseWeights,
     Stacked,
@@ -25,11 +24,15 @@ from rag.models.dense_product import (
     round_dense,
     stacked,
 )
+from rag.models.fixed_attention import filled, fix_keys, fix_values, look, room_for
 from rag.models.fixed_layers import FixedStack, run_layer
-from rag.models.fixed_memory import Memory, remember, text_of
-from rag.models.fixed_point import Floats, fix_weights
+from rag.models.fixed_point import FixedWeights, Floats, Shorts, fix_weights
 from rag.models.torch_runtime import Rounding
-from rag.models.vector_code import compiled
+from rag.models.vector_code import COLUMNS, compiled
+
+QUERIES = 24
+"""Of a question's heads at a time: a document's states come from the second cache for each."""
+
 
 BlockStack = tuple[Stacked, Stacked, Stacked, Stacked]
 """Of all blocks: the queries' layer, each head's `[d / heads]` → `[d]` of W_k, each head's `[d]` →
@@ -45,6 +48,21 @@ class BlockWeights(NamedTuple):
     attended: DenseWeights
 
 
+class FixedMemory(NamedTuple):
+    """Documents' states as weights: of scores, an output a token, and of mixtures, an input each.
+
+    Document i has tokens bounds[i] to before bounds[i + 1]; `keys` int16 `[panels, d / 2, 16, 2]`
+    and `key_scales` are of all documents, one after the other, each in whole panels; `values` are
+    flat, with `value_scales` float32 `[documents, d]`.
+    """
+
+    bounds: NDArray[np.int64]
+    keys: Shorts
+    key_scales: Floats
+    values: Shorts
+    value_scales: Floats
+
+
 class FixedFusion:
     """A network's fusion encoder as it was when this was made. Safe for threads."""
 
@@ -52,7 +70,6 @@ class FixedFusion:
         self, stack: FixedStack, blocks: Sequence[CrossAttention], rounding: Rounding
     ) -> None:
         self._stack = stack
-        self._rounding = rounding
         self._gates = np.array([block.gate.item() for block in blocks], np.float32)
         rounded = [_rounded(block, rounding) for block in blocks]
         query, key, value, attended = zip(*rounded, strict=True)
@@ -70,7 +87,7 @@ class FixedFusion:
         n_texts, longest = len(bounds) - 1, int(np.diff(bounds).max())
         shape = len(self._gates), n_texts, len(weights), self._stack.n_heads, longest
         looked = np.zeros(shape, np.float32)
-        memory = remember(rows, bounds, self._rounding)
+        memory = fix_memory(rows, bounds)
         found = fuse_layers(asked, memory, *self._stack, self._blocks, self._gates, weights, looked)
         return found, looked
 
@@ -93,9 +110,50 @@ def _rounded(block: CrossAttention, rounding: Rounding) -> BlockWeights:
 
 
 @compiled
+def fix_memory(rows: Floats, bounds: NDArray[np.int64]) -> FixedMemory:
+    """States `[m, d]` of documents end to end."""
+    width, n_texts = rows.shape[1], len(bounds) - 1
+    n_filled = 0
+    for text in range(n_texts):
+        n_filled += filled(bounds[text + 1] - bounds[text])
+    keys = np.zeros((n_filled // COLUMNS, width // 2, COLUMNS, 2), np.int16)
+    key_scales = np.zeros(n_filled, np.float32)
+    values = np.zeros(n_filled * width, np.int16)
+    value_scales = np.empty((n_texts, width), np.float32)
+    memory = FixedMemory(bounds, keys, key_scales, values, value_scales)
+    first = 0
+    for text in range(n_texts):
+        states = rows[bounds[text] : bounds[text + 1]]
+        by_key, by_value = _text_of(memory, text, first)
+        fix_keys(states, 0, width, by_key.panels, by_key.scales)
+        fix_values(states, 0, width, by_value.panels, by_value.scales)
+        first += filled(len(states))
+    return memory
+
+
+@compiled
+def _text_of(memory: FixedMemory, text: int, first: int) -> tuple[FixedWeights, FixedWeights]:
+    """A document's states as keys and as values; `first` is where it begins, in whole panels."""
+    width = memory.value_scales.shape[1]
+    n_filled = filled(memory.bounds[text + 1] - memory.bounds[text])
+    last = first + n_filled
+    nothing = np.zeros(max(n_filled, width), np.float32)
+    keys = memory.keys[first // COLUMNS : last // COLUMNS]
+    values = memory.values[first * width : last * width]
+    return (
+        FixedWeights(keys, memory.key_scales[first:last], nothing),
+        FixedWeights(
+            values.reshape((width // COLUMNS, n_filled // 2, COLUMNS, 2)),
+            memory.value_scales[text],
+            nothing,
+        ),
+    )
+
+
+@compiled
 def fuse_layers(
     asked: Floats,
-    memory: Memory,
+    memory: FixedMemory,
     products: tuple[Stacked, Stacked, Stacked, Stacked],
     norms: Floats,
     n_heads: int,
@@ -130,7 +188,7 @@ def fuse_layers(
 @compiled
 def _look_at(
     states: Floats,
-    memory: Memory,
+    memory: FixedMemory,
     block: BlockWeights,
     gate: np.float32,
     weights: Floats,
@@ -152,16 +210,28 @@ def _look_at(
     seen = np.empty(queries.shape, np.float32)
     flat = n_heads * n_asked, width
     shares = np.empty((n_heads * n_asked, longest), np.float32)
+    first = 0
     for text in range(n_texts):
-        keys, values = text_of(memory, text)
+        keys, values = _text_of(memory, text, first)
         length = memory.bounds[text + 1] - memory.bounds[text]
-        rows = queries[text].reshape(flat)
-        look_as(rows, size, keys, values, length, seen[text].reshape(flat), shares)
+        look(
+            queries[text].reshape(flat),
+            0,
+            size,
+            keys,
+            values,
+            length,
+            room_for(QUERIES, width, length),
+            seen[text].reshape(flat),
+            0,
+            shares,
+        )
         for kind in range(n_kinds):
             for row in range(n_heads * n_asked):
                 weight = weights[kind, row % n_asked]
                 if weight:
                     _add_weighted(shares[row, :length], weight, looked[text, kind, row // n_asked])
+        first += filled(length)
     mixed = np.empty((n_rows, width), np.float32)
     for head in range(n_heads):
         part = seen[:, head].copy().reshape((n_rows, width))

@@ -120,18 +120,11 @@ def byte_row(row: Floats, numbers: Bytes, scale_and_low: Floats) -> None:
 
 @compiled
 def multiply_bytes(
-    numbers: Bytes,
-    by_row: Floats,
-    n_rows: int,
-    weights: ByteWeights,
-    found: Floats,
-    first: int,
-    left: int,
+    numbers: Bytes, by_row: Floats, n_rows: int, weights: ByteWeights, found: Floats, first: int
 ) -> None:
     """Write the products of rows in bytes with weights in bytes, bias added.
 
-    They go to found `[..., ...]` from row `first` and column `left` on. The rows are filled up as
-    `byte_rows` does.
+    They go to found `[..., n]` from row `first` on. The rows are as `byte_rows` gives them.
     """
     height = tile_height(n_rows, ROWS)
     n_panels, n_steps = weights.panels.shape[:2]
@@ -139,7 +132,7 @@ def multiply_bytes(
     sums = np.empty((len(numbers), COLUMNS), np.int32)
     spare = np.empty((ROWS, COLUMNS), np.float32)
     rows, added, edge = address(numbers), address(sums), address(spare)
-    out = address(found) + first * out_stride + 4 * left
+    out = address(found) + first * out_stride
     panel, columns, scales = address(weights.panels), address(weights.columns), address(by_row)
     for number in range(n_panels):
         sums[:] = 0
@@ -162,9 +155,7 @@ def multiply_bytes(
             if not whole:
                 for row in range(n_rows - top):
                     for column in range(COLUMNS):
-                        found[first + top + row, left + COLUMNS * number + column] = spare[
-                            row, column
-                        ]
+                        found[first + top + row, COLUMNS * number + column] = spare[row, column]
 
 
 @compiled

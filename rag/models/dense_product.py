@@ -82,7 +82,7 @@ def _multiply_rows(rows: Any, weights: Any, found: Any, first: Any) -> Any:
 
 def _in_bytes(rows: Any, weights: Any, found: Any, first: Any) -> Any:
     numbers, by_row = byte_rows(rows)
-    multiply_bytes(numbers, by_row, len(rows), weights, found, first, 0)
+    multiply_bytes(numbers, by_row, len(rows), weights, found, first)
 
 
 def _in_shorts(rows: Any, weights: Any, found: Any, first: Any) -> Any:

@@ -113,12 +113,12 @@ def look(
             scores = room.scores[row, :n_rows]
             room.weight_scales[row] = fix_softmax(scores, room.weights[row])
             if len(shares):
-                write_shares(scores, shares[top + row])
+                _write_shares(scores, shares[top + row])
         multiply(room.weights, room.weight_scales, n_queries, values, mixed, top, mixed_at)
 
 
 @compiled
-def write_shares(parts: Floats, shares: Floats) -> None:
+def _write_shares(parts: Floats, shares: Floats) -> None:
     """Parts, not all 0, so that they sum to 1."""
     total = np.float32(0)
     for place in range(len(parts)):

@@ -1,7 +1,7 @@
 """BERT layers in fixed point, 16 bits or bytes: rows of all texts end to end, without padding.
 
 What is between two attentions is done for a block of rows at a time, so that its intermediate
-numbers never leave a core's cache; attention is done text by text and head by head.
+numbers never leave a core's cache; attention is done text by text and head by head, in 16 bits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rag.models.attention import attend_as
 from rag.models.byte_code import GROUP
 from rag.models.dense_product import (
     BLOCK_ROWS,
@@ -25,6 +24,7 @@ from rag.models.dense_product import (
     round_dense,
     stacked,
 )
+from rag.models.fixed_attention import attend
 from rag.models.fixed_point import Floats
 from rag.models.row_code import add_and_norm, gelu
 from rag.models.torch_runtime import Rounding, rounding_wanted
@@ -124,7 +124,7 @@ def run_layer(
     mixed = np.empty(states.shape, np.float32)
     for text in range(len(bounds) - 1):
         first, last = bounds[text], bounds[text + 1]
-        attend_as(layer.read, read[first:last], n_heads, mixed[first:last])
+        attend(read[first:last], n_heads, mixed[first:last])
     found = np.empty(states.shape, np.float32)
     _after_attention(states, mixed, layer, eps, found)
     return found
@@ -168,7 +168,7 @@ def rounding_for(states: torch.Tensor, layer: BertLayer) -> Rounding | None:
 def _fills_tiles(layer: BertLayer, rounding: Rounding) -> bool:
     width, wide = layer.attended.weight.shape[0], layer.inner.weight.shape[0]
     whole = GROUP if rounding == "int8" else COLUMNS
-    return not (width % whole or wide % whole or width // layer.n_heads % whole)
+    return not (width % whole or wide % whole or width // layer.n_heads % COLUMNS)
 
 
 def run_fixed(

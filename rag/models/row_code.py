@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rag.models.fixed_point import LARGEST, LENGTH, Floats, Shorts
 from rag.models.vector_code import compiled, larger, power_of_two
@@ -41,9 +40,6 @@ _T4, _T3, _T2, _T1, _T0 = (
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 _MOST, _MIDDLE = np.float32(4.5), np.float32(10.125)
 _LEAST = np.float32(-126)
-_HIGHEST = np.float32(127)
-
-Bytes = NDArray[np.uint8]
 
 
 @compiled
@@ -98,26 +94,3 @@ def fix_softmax(scores: Floats, numbers: Shorts) -> Any:
     for place in range(len(scores)):
         numbers[place] = np.int32(np.rint(scores[place] * inverse))
     return scale / total
-
-
-@compiled
-def byte_softmax(scores: Floats, row: int, n_scores: int, numbers: Bytes) -> Any:
-    """As `fix_softmax`, in bytes from 0 to 127, the largest 127; scores become the powers.
-
-    Of a row's first scores; a view of them would take half as long to make as this to do. With
-    their scale the bytes sum to less than 1 by what was too small for a byte.
-    """
-    largest = scores[row, 0]
-    for place in range(n_scores):
-        largest = larger(largest, scores[row, place])
-    total = np.float32(0)
-    for place in range(n_scores):
-        x = larger(scores[row, place] - largest, _LEAST)
-        whole = np.rint(x)
-        x -= whole
-        part = (((_T4 * x + _T3) * x + _T2) * x + _T1) * x + _T0
-        value = part * power_of_two(whole)
-        total += value
-        scores[row, place] = value
-        numbers[row, place] = np.int32(np.rint(value * _HIGHEST))
-    return _ONE / (total * _HIGHEST)

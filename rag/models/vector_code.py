@@ -24,10 +24,6 @@ STAMPED = (
     "byte_point",
     "dense_product",
     "fixed_attention",
-    "group_code",
-    "byte_attention",
-    "attention",
-    "fixed_memory",
     "fixed_layers",
 )
 """Modules whose compiled functions call each other's."""

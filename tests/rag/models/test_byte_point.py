@@ -49,7 +49,7 @@ def product(rows: np.ndarray, weights: ByteWeights) -> np.ndarray:
     numbers, by_row = byte_rows(rows)
     # Beside what is written nothing may change.
     around = np.full((len(rows) + 2, COLUMNS * len(weights.panels)), np.float32(7))
-    multiply_bytes(numbers, by_row, len(rows), weights, around, 1, 0)
+    multiply_bytes(numbers, by_row, len(rows), weights, around, 1)
     assert (around[[0, -1]] == 7).all()
     return around[1:-1].copy()
 
