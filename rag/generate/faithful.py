@@ -1,7 +1,7 @@
 """How much a text is held to its evidence, as a request says it: `off`, `cad:0.5`, `adacad`, `cfb`.
 
-* `cad[:ALPHA]`: context-aware decoding (Shi et al. 2024, 2305.14739). 0.5 is safe everywhere, 1 is
-  for evidence that contradicts what the model remembers.
+* `cad[:ALPHA]`: context-aware decoding (Shi et al. 2024, 2305.14739). 0.5 and
+  more is for evidence that contradicts what the model remembers; summaries lose overlap by it.
 * `adacad[:floor=X][:cap=X]`: its alpha is chosen at each token (Wang et al. 2025, AdaCAD).
 * `cad:0.15:spare`, `adacad:spare`: not where the prompt without evidence expects a word of the
   question most. A summary repeats its question; that is no memory to be held down, and where the
