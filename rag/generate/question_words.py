@@ -25,4 +25,6 @@ class QuestionWords:
         return [self._known[one] for one in token_ids]
 
     def _piece(self, token_id: int) -> str:
-        return self._tokenizer.decode([token_id]).strip().casefold()
+        """What a token spells; nothing if that is half a character, as many then look alike."""
+        piece = self._tokenizer.decode([token_id]).strip().casefold()
+        return "" if "\ufffd" in piece else piece

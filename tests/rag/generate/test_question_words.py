@@ -26,6 +26,12 @@ def test_what_is_no_text_is_no_word(tiny: TorchModel) -> None:
     assert not any(QuestionWords("", tiny.tokenizer).has(tiny.tokenizer.encode("Who?")))
 
 
+def test_parts_of_characters_are_no_words(tiny: TorchModel) -> None:
+    parts = tiny.tokenizer.encode("鯨")
+    assert len(parts) > 1
+    assert not any(QuestionWords("鯨は魚?", tiny.tokenizer).has(parts))
+
+
 @given(st.text("abcABC ", max_size=6), st.lists(st.integers(0, 11), max_size=8))
 def test_letters_are_those_of_the_question(question: str, token_ids: list[int]) -> None:
     tokenizer = ToyTokenizer()
