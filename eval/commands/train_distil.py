@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +43,16 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
         raise UsageError("--pieces: 1 or more")
     model = open_generator(args.teacher or settings.generator, settings)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, Rejects(Path(scratch) / "rejects") as rejects:
+    progress = TerminalProgress()
+    with Rejects(args.out.with_suffix(".rejects.jsonl")) as rejects:
         texts = (read.document.text for read in read_documents([args.input], rejects))
-        progress = TerminalProgress()
         n_new = distil(texts, model, args.out, progress, n_pieces=args.pieces, seed=args.seed)
+    if rejects.count:
+        progress.note(f"{rejects.count} not read; {rejects.path} says why")
     found = [annotate(pair.text, pair.compressed) for pair in read_pairs(args.out)]
     if not found:
-        raise InvalidInput(f"{args.input} holds no text")
+        why = f": {rejects.count} not read, see {rejects.path}" if rejects.count else ""
+        raise InvalidInput(f"{args.input} holds no text{why}")
     n = len(found)
     facts = {
         "pairs": n,

@@ -136,3 +136,22 @@ def test_in_the_background_it_outlives_the_command(bert, data, tmp_path, capsys)
     while not card.exists() and time.monotonic() < until:
         time.sleep(0.2)
     assert card.exists(), (out / "train.log").read_text()
+
+
+def test_distilling_says_which_lines_were_not_read(tiny_generator, tmp_path, capsys):
+    file, out = tmp_path / "texts.jsonl", tmp_path / "pairs.jsonl"
+    command = ["train", "distil", "--input", str(file), "--out", str(out), "--pieces", "1"]
+    command += ["--teacher", str(tiny_generator), "--cache", str(tmp_path / "cache")]
+    file.write_text('{"text": "No id."}\n{"id": "b", "text": ""}\n')
+    assert main(command) != 0
+    told = capsys.readouterr().err
+    assert "holds no text: 2 not read, see" in told
+    rejects = out.with_suffix(".rejects.jsonl")
+    reasons = [json.loads(line)["reason"] for line in rejects.read_text().splitlines()]
+    assert len(reasons) == 2
+    assert "id" in reasons[0]
+    file.write_text('{"text": "No id."}\n{"id": "a", "text": "Foxes eat."}\n')
+    assert main([*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["pairs"] == 1
+    assert f"1 not read; {rejects} says why" in captured.err
