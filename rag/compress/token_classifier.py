@@ -11,14 +11,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexes.sentences import sentence_spans
 from rag.compress.chunks import chunk_bounds
-from rag.compress.classifier_model import PRESERVE, load_classifier
+from rag.compress.classifier_model import PRESERVE, load_classifier, load_module
 from rag.compress.classifier_tokens import ClassifierTokens, Frame, TextTokens
 from rag.compress.word_scorer import Reduction, ScoredWords
 from rag.compress.words import tidy
@@ -26,9 +26,6 @@ from rag.models.resolver import ResolvedModel
 from rag.models.torch_runtime import Precision
 from rag.retrievers.batching import token_batches
 from rag.retrievers.worker_threads import WorkerThreads
-
-if TYPE_CHECKING:
-    import torch
 
 QUESTION_SHARE = 0.25
 """Of a question longer than this part of what the model reads it sees the beginning."""
@@ -69,23 +66,19 @@ class TokenClassifier:
     ) -> None:
         import torch
 
-        from rag.compress.fixed_classifier import fixed_classifier
-
-        loaded = load_classifier(model, cache, device)
+        loaded = load_classifier(model, cache, device, precision)
         self.name = model.name
         self.sha256 = model.sha256
-        self.module = loaded.module
+        self._model, self._cache = model, cache
+        self._logits = loaded.logits
         self.reads_question = loaded.reads_question
         self.max_tokens = loaded.max_tokens
         self._tokens = ClassifierTokens(loaded.tokenizer)
         self._tokenizer_folder = loaded.tokenizer
-        self._device = device
         self._batch_tokens = (
             min(batch_tokens, CPU_BATCH_TOKENS) if device == "cpu" else batch_tokens
         )
-        self._has_types = getattr(self.module.config, "type_vocab_size", 0) > 1
-        fixed = precision in ("int16", "int8") and device == "cpu"
-        self._fixed = fixed_classifier(self.module) if fixed else None
+        self._has_types = loaded.has_types
         self._workers = WorkerThreads(torch.get_num_threads() if device == "cpu" else 1)
 
     def score(
@@ -104,8 +97,9 @@ class TokenClassifier:
 
     def save(self, folder: Path) -> None:
         """Write a whole checkpoint of the same weights, as transformers reads it."""
-        self.module.config.architectures = [type(self.module).__name__]
-        self.module.save_pretrained(folder)
+        module = load_module(self._model, self._cache)
+        module.config.architectures = [type(module).__name__]
+        module.save_pretrained(folder)
         for name in TOKENIZER_FILES:
             if (self._tokenizer_folder / name).is_file():
                 shutil.copyfile(self._tokenizer_folder / name, folder / name)
@@ -171,18 +165,6 @@ class TokenClassifier:
             logits = self._logits(ids, padded, types).float()
             found: Floats = logits.softmax(-1)[:, :, PRESERVE].cpu().numpy()
         return found
-
-    def _logits(
-        self, ids: torch.Tensor, mask: torch.Tensor | None, types: torch.Tensor | None
-    ) -> torch.Tensor:
-        if self._fixed is not None:
-            return self._fixed(ids, mask, types)
-        read = None if mask is None else mask.long()
-        features = {"input_ids": ids, "attention_mask": read, "token_type_ids": types}
-        given = {name: value for name, value in features.items() if value is not None}
-        moved = {name: value.to(self._device) for name, value in given.items()}
-        logits: torch.Tensor = self.module(**moved).logits
-        return logits
 
 
 def _pieces(text: str, tokens: TextTokens, room: int) -> list[tuple[int, int]]:
