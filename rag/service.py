@@ -300,6 +300,8 @@ class Service:
             except EvidentError as error:
                 logger.error("the index %r cannot be served: %s", name, error)  # noqa: TRY400
         self.compressor()
+        if self.settings.sentence_scorer == "locator":
+            self.locator().locate("warm up", [("", "It is warm.")])
         self.generator()
 
     def watch_batches(self, sizes: Callable[[int], None]) -> None:

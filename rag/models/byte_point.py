@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.models.byte_code import GROUP, STEP_BYTES, STEPS, add_up, scale_sums
+from rag.models.byte_code import GROUP, STEP_BYTES, add_up, scale_sums
 from rag.models.fixed_point import SMALLEST, Floats, tile_height
 from rag.models.vector_code import COLUMNS, address, compiled, larger
 
@@ -72,12 +72,19 @@ def byte_weights(weight: Floats, bias: Floats) -> ByteWeights:
     return ByteWeights(np.ascontiguousarray(panels), np.ascontiguousarray(columns))
 
 
+@compiled
 def _largest_sums(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """For each row `[n]` the most that weights of one sign in one 16-bit sum add up to."""
-    pairs = weights.reshape(len(weights), -1, STEPS, 2, STEP_BYTES // 2)
-    positive = np.maximum(pairs, 0).sum((2, 4))
-    negative = np.maximum(-pairs, 0).sum((2, 4))
-    largest: NDArray[np.float64] = np.maximum(positive, negative).max((1, 2))
+    largest = np.zeros(len(weights))
+    for row in range(len(weights)):
+        for group in range(0, weights.shape[1], GROUP):
+            for pair in range(group, group + STEP_BYTES, 2):
+                positive, negative = 0.0, 0.0
+                for step in range(pair, pair + GROUP, STEP_BYTES):
+                    for weight in weights[row, step : step + 2]:
+                        positive += max(weight, 0.0)
+                        negative -= min(weight, 0.0)
+                largest[row] = max(largest[row], positive, negative)
     return largest
 
 
