@@ -31,7 +31,7 @@ class FixedPass:
 
     def __init__(self, network: GearNetwork, rounding: Rounding) -> None:
         stack = fix_layers(network.encoder.layers(), rounding)
-        self._encoder = FixedEncoder(network.base, stack)
+        self._encoder = FixedEncoder(network.base, stack.part(0, network.memory_layer))
         self._fusion = FixedFusion(stack, network.fusion.blocks, rounding)
         self._reader = reader_weights(network.reader)
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from indexes.errors import Conflict
+from indexes.errors import Conflict, ModelError
 from indexes.files import write_durably
 from rag.gear.decoder import TextDecoder
 from rag.gear.fixed_pass import FixedPass
@@ -48,7 +48,7 @@ class GearBiEncoder:
         return self.base.run(self.base.embed(ids), mask, 0, self.upper.first)
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Token ids `[B, L]` → token states `[B, L, d]`, what cross-attention looks at."""
+        """Token ids `[B, L]` → token states after all layers `[B, L, d]`."""
         return self.upper.run(self.shared(ids, mask), mask)
 
     def layers(self) -> list[BertLayer]:
@@ -74,6 +74,12 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
         self._base = (base,)
         self._sealed = False
         self._fixed: dict[Rounding, FixedPass] = {}
+        n_layers = base.shape.num_hidden_layers
+        self.memory_layer = shape.memory_layer or n_layers
+        if not shape.n_shared <= self.memory_layer <= n_layers:
+            raise ModelError(
+                f"memory_layer {shape.memory_layer} is not among {shape.n_shared} to {n_layers}"
+            )
         self.upper = base.upper(shape.n_shared)
         self.fusion = FusionBlocks(base.shape)
         self.decoder = TextDecoder(base.shape, shape.n_decoder_layers, shape.decoder_inner)
@@ -123,6 +129,10 @@ class GearNetwork(nn.Module):  # type: ignore[misc]
     def encoder(self) -> GearBiEncoder:
         """The retrieval part."""
         return GearBiEncoder(self.base, self.upper)
+
+    def memory(self, shared: torch.Tensor, mask: torch.Tensor | None) -> Memory:
+        """Documents after the shared layers `[B, L, d]` → what cross-attention looks at."""
+        return Memory(self.upper.run(shared, mask, last=self.memory_layer), mask)
 
     def fuse(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Memory) -> Fusion:
         """Questions `[B, M]`, each with its document."""

@@ -25,7 +25,7 @@ class PaddedPass:
     def states(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Token ids of texts → their token states `[l, d]`."""
         ids, mask = padded(rows, self._pad, self._network.device)
-        states = self._network.encoder.states(ids, mask)
+        states, _ = self._network.memory(self._network.encoder.shared(ids, mask), mask)
         return [one[: len(row)] for one, row in zip(states, rows, strict=True)]
 
     def fuse(self, question: Sequence[int], documents: Sequence[torch.Tensor]) -> Fusion:

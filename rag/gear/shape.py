@@ -19,15 +19,17 @@ Aggregation = Literal["attention", "reader"]
 class GearShape(msgspec.Struct, frozen=True):
     """`config.json` of a GeAR folder, which holds what differs from the encoder `base`.
 
-    The lowest `n_shared` layers are the base's own. Sentences are scored from the cross-attention
-    of the fusion layers `locate_layers`, counted from 1 (`aggregation` attention, the paper's way),
-    or by the trained reader of all layers. Documents are read in windows of `max_tokens`, questions
-    up to `max_question_tokens`, special tokens included.
+    The lowest `n_shared` layers are the base's own. Cross-attention looks at documents as they are
+    after `memory_layer` layers, at least those; 0 is the last. Sentences are scored from the
+    cross-attention of the fusion layers `locate_layers`, counted from 1 (`aggregation` attention,
+    the paper's way), or by the trained reader of all layers. Documents are read in windows of
+    `max_tokens`, questions up to `max_question_tokens`, special tokens included.
     """
 
     base: str
     base_sha256: str
     n_shared: int = 4
+    memory_layer: Annotated[int, Meta(ge=0, le=48)] = 0
     n_decoder_layers: int = 2
     decoder_inner: int = 768
     locate_layers: tuple[Layer, ...] = (5,)

@@ -30,6 +30,7 @@ class GearModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parts over the frozen base: see `rag.gear.shape.GearShape`."""
 
     n_shared: Annotated[int, Meta(ge=0)] = 4
+    memory_layer: Annotated[int, Meta(ge=0)] = 0
     n_decoder_layers: Count = 2
     decoder_inner: Count = 768
     locate_layers: tuple[Count, ...] = (5,)

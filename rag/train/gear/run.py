@@ -75,6 +75,7 @@ def begin(recipe: GearRecipe, base: ResolvedModel, device: str) -> GearNetwork:
         base=recipe.base,
         base_sha256=base.sha256,
         n_shared=config.n_shared,
+        memory_layer=config.memory_layer,
         n_decoder_layers=config.n_decoder_layers,
         decoder_inner=config.decoder_inner,
         locate_layers=config.locate_layers,

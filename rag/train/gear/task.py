@@ -97,12 +97,7 @@ class GearTask:
         order = torch.tensor([place for part in parts for place in part.places]).argsort()
         documents = torch.cat([part.documents for part in parts])[order]
         keys = torch.cat([part.keys for part in parts])[order]
-        questions = self._questions(examples)
-        negatives, owners = self._negatives(examples)
-        with torch.autocast(self._device.type, enabled=False):
-            found = {
-                "contrastive": self._contrastive(examples, questions, documents, negatives, owners)
-            }
+        found = {"contrastive": self._contrastive(examples, documents)}
         n_words = sum(len(ids) - 1 for row in examples for ids in row.targets)
         n_located = sum(bool(row.gold) for row in examples)
         counts = {"words": n_words, "attention": n_located, "reader": n_located}
@@ -137,9 +132,9 @@ class GearTask:
             shared = self.network.encoder.shared(ids, mask)
             moved = self._queue.copied.run(shared, mask) if self._config.queue else shared
             keys = pooled(moved, mask)
-        states = self.network.upper.run(shared, mask)
+        memory = self.network.memory(shared, mask)
         asked, asked_mask = padded([row.question for row in rows], self.tokens.pad, self._device)
-        fused = self.network.fuse(asked, asked_mask, Memory(states, mask))
+        fused = self.network.fuse(asked, asked_mask, memory)
         with torch.autocast(self._device.type, enabled=False):
             own, every = _question_masks(rows, fused.states)
             words = self.network.base.words
@@ -149,13 +144,20 @@ class GearTask:
                 every,
                 fused.states,
                 words(asked),
-                states,
+                memory.states,
                 words(ids),
                 self._owners(rows, ids),
             )
             losses = self._looking(rows, read)
         losses["words"] = self._writing(rows, Memory(fused.states, asked_mask))
-        return _Part(places, pooled(states, mask), keys, losses)
+        return _Part(places, self._vectors(memory), keys, losses)
+
+    def _vectors(self, memory: Memory) -> torch.Tensor:
+        """The bi-encoder's vectors of documents; nothing, where they are not trained."""
+        if not self._config.contrastive:
+            return memory.states[:, 0, :0]
+        upper, first = self.network.upper, self.network.memory_layer
+        return pooled(upper.run(memory.states, memory.mask, first), memory.mask)
 
     def _owners(self, rows: Sequence[Row], ids: torch.Tensor) -> torch.Tensor:
         """Which sentence each token of the documents is of."""
@@ -205,7 +207,16 @@ class GearTask:
                 found[places] = pooled(self._queue.copied.run(shared, mask), mask)
         return found, [place for place, _ in texts]
 
-    def _contrastive(
+    def _contrastive(self, rows: Sequence[Row], documents: torch.Tensor) -> torch.Tensor:
+        """Of the bi-encoder's questions and documents `[n, d]`; 0 where it is not trained."""
+        if not self._config.contrastive:
+            return torch.zeros((), device=self._device)
+        questions = self._questions(rows)
+        negatives, owners = self._negatives(rows)
+        with torch.autocast(self._device.type, enabled=False):
+            return self._among_others(rows, questions, documents, negatives, owners)
+
+    def _among_others(
         self,
         rows: Sequence[Row],
         questions: torch.Tensor,

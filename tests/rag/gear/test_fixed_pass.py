@@ -45,9 +45,10 @@ def documents(seed: int, lengths: list[int], n_sentences: int) -> list[ReadDocum
 
 
 @pytest.mark.parametrize(("precision", "off"), OFF)
+@pytest.mark.parametrize("layer", [0, 2])
 @pytest.mark.parametrize("question", [QUESTION, [4, 8, 5], [4, 5]])
-def test_it_is_close_to_the_plain_pass(wide, precision, off, question, monkeypatch):
-    network = toy_network(wide).seal()
+def test_it_is_close_to_the_plain_pass(wide, precision, off, layer, question, monkeypatch):
+    network = toy_network(wide, memory_layer=layer).seal()
     read = documents(2, [19, 2, 11], 3)
     states = [one.states for one in read]
     rows = [QUESTION, [4, 5]]

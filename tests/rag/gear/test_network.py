@@ -48,6 +48,27 @@ def test_with_closed_gates_fusion_is_the_question_encoder(base):
         assert torch.allclose(attention.sum(-1), torch.ones(3, 2, 5), atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_documents_are_looked_at_as_they_are_after_a_layer(base, layer):
+    network = toy_network(base, n_shared=1, memory_layer=layer)
+    ids, mask = padded(ROWS, 0, "cpu")
+    encoder = load_encoder(base)
+    expected = encoder.run(encoder.embed(ids), mask, 0, layer)
+    states, read = network.memory(network.encoder.shared(ids, mask), mask)
+    assert torch.allclose(states[mask], expected[mask], atol=1e-5)
+    assert read is mask
+    last = toy_network(base, n_shared=1)
+    assert torch.equal(
+        network.encoder.states(ids, mask)[mask], last.encoder.states(ids, mask)[mask]
+    )
+
+
+@pytest.mark.parametrize("layer", [1, 4])
+def test_no_layer_below_the_own_ones_nor_above_the_last_is_looked_at(base, layer):
+    with pytest.raises(ModelError, match="is not among 2 to 3"):
+        toy_network(base, memory_layer=layer)
+
+
 def test_padding_of_documents_gets_no_attention_and_changes_nothing(base):
     network = toy_network(base)
     ids, _ = padded([ROWS[0]], 0, "cpu")

@@ -109,6 +109,30 @@ def test_it_learns_where_the_answer_is(data, recipe_text, settings, tmp_path):
 
 
 @pytest.mark.slow
+def test_pointing_at_a_middle_layer_is_trained_without_retrieval(
+    data, recipe_text, settings, tmp_path
+):
+    first = Path(trained(settings, recipe_text, data, tmp_path / "first").model)
+    changes = {
+        "n_shared = 1": "n_shared = 1\nmemory_layer = 1",
+        "queue = 32": "contrastive = 0.0\nqueue = 0",
+        '"encoder." = 0.5': '"encoder." = 0.0',
+    }
+    text = recipe_text
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    report = trained(settings, text, data, tmp_path / "out", start=str(first))
+    assert read_shape(Path(report.model)).memory_layer == 1
+    points = read_curve(tmp_path / "out" / "curve.jsonl")[1:]
+    assert not any(point.parts["contrastive"] for point in points)
+    before = load_file(first / "model.safetensors")
+    last = load_file(tmp_path / "out" / "checkpoint" / f"step-{report.n_steps:08}.safetensors")
+    for name, tensor in before.items():
+        same = torch.equal(tensor, last[f"task.{name}"].half())
+        assert same == name.startswith("encoder."), name
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [1, 4])
 def test_a_run_that_died_goes_on_to_the_same_curve_and_weights(
     data, recipe_text, settings, tmp_path, monkeypatch, dies_at
@@ -131,7 +155,9 @@ def test_a_run_that_died_goes_on_to_the_same_curve_and_weights(
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["gear-minilm", "gear-minilm-further", "gear-minilm-gpu"])
+@pytest.mark.parametrize(
+    "name", ["gear-minilm", "gear-minilm-further", "gear-minilm-middle", "gear-minilm-gpu"]
+)
 def test_the_recipes_that_come_with_the_product_are_valid(name):
     recipe = read_recipe(name, GearRecipe)
     assert recipe.loss.alpha == 0.25
