@@ -287,8 +287,8 @@ class Service:
     def warm_up(self) -> None:
         """Verify every index and load every model, so that the first request is not the slow one.
 
-        What is damaged is logged and left out: the other indexes are served. Raises what loading
-        the generator or the compressor raised.
+        What is damaged is logged and left out: all else is served. Raises what loading the
+        generator or the compressor raised.
         """
         for name in self.index_names():
             try:
@@ -301,7 +301,10 @@ class Service:
                 logger.error("the index %r cannot be served: %s", name, error)  # noqa: TRY400
         self.compressor()
         if self.settings.sentence_scorer == "locator":
-            self.locator().locate("warm up", [("", "It is warm.")])
+            try:
+                self.locator().locate("warm up", [("", "It is warm.")])
+            except EvidentError as error:
+                logger.error("sentences cannot be pointed at: %s", error)  # noqa: TRY400
         self.generator()
 
     def watch_batches(self, sizes: Callable[[int], None]) -> None:
