@@ -95,15 +95,12 @@ def load_classifier(
             device=device,
             precision=precision,
         )
+    max_tokens = min(MAX_TOKENS, readable_tokens(shape) or MAX_TOKENS)
     return ClassifierModel(
         logits=logits,
         tokenizer=whole.folder,
-        max_tokens=low_rank.max_tokens
-        if low_rank
-        else min(MAX_TOKENS, readable_tokens(shape) or MAX_TOKENS),
-        reads_question=low_rank.reads_question
-        if low_rank
-        else bool(config.get("reads_question", False)),
+        max_tokens=max_tokens if low_rank is None else low_rank.max_tokens,
+        reads_question=bool(config.get("reads_question", False)),
         has_types=getattr(shape, "type_vocab_size", 0) > 1,
     )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_words import HOSTILE
 
 from indexes.errors import ModelError
+from rag.compress.classifier_model import load_classifier, load_module
 from rag.compress.compression import Compression, Passage
 from rag.compress.opening import open_compressor
 from rag.compress.token_counter import FolderTokens
@@ -91,3 +93,21 @@ def test_the_sentence_that_answers_is_kept(shipped):
     found = check(shipped, [text], options, "Who found the first antibiotic?")
     assert "Alexander Fleming" in found.texts[0].text.text
     assert (found.by, found.warnings) == (["llmlingua2"], [])
+
+
+@pytest.mark.usefixtures("shipped")
+def test_our_layers_give_what_transformers_gives_for_the_corrected_weights():
+    """In single precision; `load_module` is what is written out for other programs too."""
+    defaults = load_settings({}, {})
+    model = resolve(defaults.compressor, defaults.cache)
+    ours = load_classifier(model, defaults.cache, "cpu")
+    module = load_module(model, defaults.cache)
+    generator = torch.Generator().manual_seed(7)
+    ids = torch.randint(1000, 30_000, (3, 40), generator=generator)
+    types = (torch.arange(40) >= 9).long().expand(3, -1)
+    mask = torch.arange(40)[None, :] < torch.tensor([[40], [25], [12]])
+    with torch.inference_mode():
+        found = ours.logits(ids, mask, types)
+        expected = module(input_ids=ids, attention_mask=mask.long(), token_type_ids=types).logits
+    assert float(expected[mask].std()) > 0.1
+    torch.testing.assert_close(found[mask], expected[mask], atol=1e-4, rtol=0)
